@@ -1,0 +1,1 @@
+"""One file per metric; see the registry."""

@@ -1,0 +1,1 @@
+"""Bytes, vocabularies, registries and runs; no torch here."""

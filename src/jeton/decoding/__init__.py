@@ -1,0 +1,1 @@
+"""Faster decoding with the output law unchanged."""

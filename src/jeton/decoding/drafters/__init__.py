@@ -1,0 +1,1 @@
+"""One file per drafter; see the registry."""

@@ -1,0 +1,1 @@
+"""Any Hugging Face causal LM: loading, the runner, token trees, bits per byte, cost."""

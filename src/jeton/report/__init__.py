@@ -1,0 +1,1 @@
+"""Result dataclasses as a terminal table, JSON or one HTML file."""

@@ -1,0 +1,1 @@
+"""The main job: audit, learn, transplant, heal, verify, certify."""

@@ -1,0 +1,1 @@
+"""Public contract checks, tiny models and tiny tokenizers."""
