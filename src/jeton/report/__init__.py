@@ -1,1 +1,1 @@
-"""Result dataclasses as a terminal table, JSON or one HTML file."""
+"""Documents built from result dataclasses, shown in a terminal or as one HTML file."""

@@ -1,0 +1,240 @@
+"""The document model: what a report says, as plain values, before anyone decides how it looks.
+
+Other rooms build a `Document` from their result dataclasses; `render_html` and `render_terminal`
+show it. Whoever builds a document computes; nothing that renders one does.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from jeton.errors import ConfigError
+
+Tone: TypeAlias = Literal["good", "bad", "neutral"]
+_NUMBER = re.compile(r"[+\-−≈~<>≤≥]*\d[\d,.]*(e[+-]?\d+)?( ?\d* ?[A-Za-zµ/%×]{1,7}){0,3}")
+_NO_NUMBER = frozenset({"", "–", "-", "n/a", "∞", "-∞"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The one sentence that says whether the result is good; shown in red when it is not."""
+
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading with an introduction.
+
+    Attributes:
+        title: The heading.
+        text: Paragraphs, separated by blank lines; plain text.
+        anchor: Name for links into the page; made from the title when empty.
+    """
+
+    title: str
+    text: str = ""
+    anchor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One big number, already formatted."""
+
+    label: str
+    value: str
+    detail: str = ""
+    tone: Tone = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A row of big numbers."""
+
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A table cell with a tone; plain strings and numbers do where none is needed."""
+
+    value: str | float | None
+    tone: Tone = "neutral"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under column heads; columns that hold numbers are aligned to the right.
+
+    Attributes:
+        columns: Heads.
+        rows: As many cells in each row as there are columns. Strings are shown as they are, numbers
+            with three significant digits (integers in full), None as "n/a". The first cell of a
+            row is its head.
+        caption: One line above the table.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell | str | float | None]]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        for index, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ConfigError(
+                    f"row {index} of table {self.caption!r} has {len(row)} cells; "
+                    f"it has {len(self.columns)} columns"
+                )
+
+    def cells(self) -> list[list[Cell]]:
+        """Return the rows with every cell as a `Cell`."""
+        return [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in self.rows]
+
+    def numeric_columns(self) -> list[bool]:
+        """Return, for each column, whether its cells are numbers or say that there is none."""
+        cells = self.cells()
+        return [_is_numeric([row[i].value for row in cells]) for i in range(len(self.columns))]
+
+
+def _is_numeric(values: Sequence[str | float | None]) -> bool:
+    """Whether a column holds at least one number and no prose."""
+    texts = [v for v in values if isinstance(v, str) and v not in _NO_NUMBER]
+    has_number = bool(texts) or any(isinstance(v, (int, float)) for v in values)
+    return has_number and all(_NUMBER.fullmatch(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Grouped horizontal bars with their values.
+
+    Attributes:
+        title: What is compared.
+        unit: Unit of the values, such as "bytes per token".
+        groups: Pairs of a group's label and its `(series, value)` pairs; a series has the same
+            colour in every group. None or NaN says "not measured".
+        lower_is_better: Which direction is good; None where neither is.
+        note: One line under the bars.
+    """
+
+    title: str
+    unit: str
+    groups: Sequence[tuple[str, Sequence[tuple[str, float | None]]]]
+    lower_is_better: bool | None = False
+    note: str = ""
+
+    def series(self) -> list[str]:
+        """Return the names of the series in order of appearance."""
+        return list(dict.fromkeys(name for _, bars in self.groups for name, _ in bars))
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Curves, such as bits per byte while healing.
+
+    Attributes:
+        title: What is shown.
+        x_label: Horizontal axis, with its unit.
+        y_label: Vertical axis, with its unit.
+        series: Triples of name, xs and ys; points that are not finite (or not positive on a
+            logarithmic axis) break the line.
+        log_x: Whether the horizontal axis is logarithmic.
+        note: One line under the chart.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[tuple[str, Sequence[float], Sequence[float]]]
+    log_x: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name, xs, ys in self.series:
+            if len(xs) != len(ys):
+                raise ConfigError(f"series {name!r} has {len(xs)} xs and {len(ys)} ys")
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts per bin, one colour for each series.
+
+    Attributes:
+        title: What is counted.
+        bins: Labels of the bins, in order.
+        series: Pairs of name and counts, as many as there are bins.
+        x_label: What the bins are.
+        y_label: What is counted, with its unit.
+        note: One line under the chart.
+    """
+
+    title: str
+    bins: Sequence[str]
+    series: Sequence[tuple[str, Sequence[float]]]
+    x_label: str = ""
+    y_label: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name, counts in self.series:
+            if len(counts) != len(self.bins):
+                raise ConfigError(
+                    f"series {name!r} has {len(counts)} counts; there are {len(self.bins)} bins"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStrip:
+    """One text cut by several tokenizers, line under line.
+
+    Attributes:
+        title: What the text is.
+        rows: Pairs of label and tokens, source first. Rows whose tokens concatenate to the same
+            bytes are shown interleaved, line by line.
+        note: One line under the strip.
+    """
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[bytes]]]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text as it stands: a command, a sample of generated text."""
+
+    text: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark set apart."""
+
+    text: str
+    tone: Tone = "neutral"
+
+
+Block: TypeAlias = Section | Figures | Table | Bars | Lines | Histogram | TokenStrip | Code | Note
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole report.
+
+    Attributes:
+        title: What was done to what.
+        subtitle: One line: model, text, machine, date.
+        headline: The one sentence to remember.
+        verdict: Whether the result is good; None where the question makes no sense.
+        blocks: The body, in reading order.
+        footer: Versions and the command that repeats the run.
+    """
+
+    title: str
+    subtitle: str = ""
+    headline: str = ""
+    verdict: Verdict | None = None
+    blocks: tuple[Block, ...] = ()
+    footer: str = ""
