@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import platform
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
@@ -38,6 +40,38 @@ def to_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="backslashreplace")
     return value
+
+
+@dataclass
+class Interrupt:
+    """Whether Ctrl-C was pressed while it was deferred."""
+
+    requested: bool = False
+
+    def raise_if_requested(self) -> None:
+        """Raise KeyboardInterrupt at a point where the state is whole."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Collect Ctrl-C instead of raising it in the middle of a step; a second one raises at once."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        interrupt.requested = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

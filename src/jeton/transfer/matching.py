@@ -1,0 +1,60 @@
+"""Which source rows a destination token corresponds to: shared by every initializer."""
+
+from dataclasses import dataclass
+
+from jeton.core.vocabulary import TokenKind, Vocabulary
+from jeton.errors import EncodingError
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How one destination id relates to the source.
+
+    `source_ids` holds one id for a shared token, the ids of its source encoding for a new one, and
+    is empty where the source has no way to write it.
+    """
+
+    is_shared: bool
+    source_ids: tuple[int, ...]
+
+
+def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
+    """Return one Match per destination id.
+
+    Special tokens match by their content, others by bytes. Where several source tokens spell the
+    same bytes, the one with the same id wins, then one of the same kind, then the lowest id.
+    """
+    by_bytes: dict[bytes, list[int]] = {}
+    for token_id, data in enumerate(source.tokens):
+        if data and source.kinds[token_id] not in (TokenKind.SPECIAL, TokenKind.UNUSED):
+            by_bytes.setdefault(data, []).append(token_id)
+    special_names = {token_id: name for name, token_id in destination.special_tokens.items()}
+    matches = []
+    for token_id, data in enumerate(destination.tokens):
+        kind = destination.kinds[token_id]
+        if kind == TokenKind.SPECIAL:
+            found = source.special_tokens.get(special_names.get(token_id, ""))
+            matches.append(Match(found is not None, () if found is None else (found,)))
+        elif not data:
+            # An id that no text reaches keeps its row when the source has the same hole.
+            same_hole = token_id < source.vocab_size and not source.tokens[token_id]
+            same_hole = same_hole and source.kinds[token_id] == kind
+            matches.append(Match(same_hole, (token_id,) if same_hole else ()))
+        elif candidates := by_bytes.get(data):
+            best = min(candidates, key=lambda i: (i != token_id, source.kinds[i] != kind, i))
+            matches.append(Match(True, (best,)))
+        else:
+            matches.append(Match(False, _decompose(source, data)))
+    return matches
+
+
+def _decompose(source: Vocabulary, data: bytes) -> tuple[int, ...]:
+    """Return the source ids that spell `data`, without a dummy space that is not part of it."""
+    try:
+        ids = source.encode(data)
+    except EncodingError:
+        return ()
+    spelled = source.bytes_of(ids)
+    if spelled == b" " + data and source.tokens[ids[0]] == b" ":
+        ids = ids[1:]
+    return tuple(ids)

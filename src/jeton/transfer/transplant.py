@@ -1,0 +1,95 @@
+"""Build the destination model: the source's body with the destination's rows."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from jeton.core.vocabulary import Vocabulary
+from jeton.errors import TokenizerMismatchError, UnsupportedModelError
+from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
+
+
+def transplant(
+    model: Any,
+    source: Vocabulary,
+    destination: Vocabulary,
+    initializer: EmbeddingInitializer,
+    *,
+    texts: tuple[str, ...] = (),
+    seed: int = 0,
+) -> tuple[Any, InitResult]:
+    """Return a copy of a causal LM that speaks the destination vocabulary, and what was done.
+
+    The source model is not changed. Padded rows of the source are dropped: the copy has exactly
+    `destination.vocab_size` rows. Ids of bos, eos and pad are mapped by their content.
+
+    Raises:
+        TokenizerMismatchError: the source vocabulary has more ids than the model has rows.
+        UnsupportedModelError: quantised embeddings, or none that can be replaced.
+    """
+    embedding, head = _matrices(model)
+    if source.vocab_size > embedding.weight.shape[0]:
+        raise TokenizerMismatchError(
+            f"the tokenizer has {source.vocab_size} ids, the model {embedding.weight.shape[0]} rows",
+            hint="give the tokenizer that belongs to the model",
+        )
+    is_tied = head is None or head.weight is embedding.weight
+    bias = getattr(head, "bias", None) if head is not None else None
+    result = initializer.initialize(
+        InitInput(
+            source=source,
+            destination=destination,
+            input_embeddings=embedding.weight.detach(),
+            output_embeddings=None if is_tied else head.weight.detach(),  # type: ignore[union-attr]
+            output_bias=None if bias is None else bias.detach(),
+            texts=texts,
+            seed=seed,
+        )
+    )
+    moved = copy.deepcopy(model)
+    # resize_token_embeddings knows each family's attributes (ties, biases, config fields).
+    moved.resize_token_embeddings(destination.vocab_size, mean_resizing=False)
+    with torch.no_grad():
+        new_embedding, new_head = _matrices(moved)
+        new_embedding.weight.copy_(result.input_embeddings)
+        if result.output_embeddings is not None and new_head is not None:
+            new_head.weight.copy_(result.output_embeddings)
+        if result.output_bias is not None and new_head is not None:
+            new_head.bias.copy_(result.output_bias)
+    new_embedding.padding_idx = None
+    _map_special_ids(moved, source, destination)
+    return moved, result
+
+
+def _matrices(model: Any) -> tuple[nn.Module, nn.Module | None]:
+    """Return the input embedding and the output layer, refusing what cannot be moved."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    name = type(model).__name__
+    if embedding is None or not isinstance(getattr(embedding, "weight", None), torch.Tensor):
+        raise UnsupportedModelError(f"{name} has no input embedding that can be replaced")
+    for module in (embedding, head):
+        if module is not None and not module.weight.is_floating_point():
+            raise UnsupportedModelError(
+                f"{name} has quantised embeddings ({module.weight.dtype})",
+                hint="load the model without quantisation, move it, then quantise again",
+            )
+    return embedding, head
+
+
+def _map_special_ids(model: Any, source: Vocabulary, destination: Vocabulary) -> None:
+    """Point bos, eos and pad of both configurations at the destination's ids."""
+    names = {token_id: name for name, token_id in source.special_tokens.items()}
+    names.update({token_id: name for name, token_id in source.added_tokens.items()})
+    known = {**destination.added_tokens, **destination.special_tokens}
+
+    def mapped(value: Any) -> Any:
+        if isinstance(value, list):
+            return [m for m in map(mapped, value) if m is not None]
+        return known.get(names.get(value, "")) if isinstance(value, int) else None
+
+    for config in (model.config, getattr(model, "generation_config", None)):
+        for field in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"):
+            if getattr(config, field, None) is not None:
+                setattr(config, field, mapped(getattr(config, field)))
