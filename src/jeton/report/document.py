@@ -116,6 +116,7 @@ class Bars:
             colour in every group. None or NaN says "not measured".
         lower_is_better: Which direction is good; None where neither is.
         note: One line under the bars.
+        digits: Significant digits of the values.
     """
 
     title: str
@@ -123,6 +124,7 @@ class Bars:
     groups: Sequence[tuple[str, Sequence[tuple[str, float | None]]]]
     lower_is_better: bool | None = False
     note: str = ""
+    digits: int = 3
 
     def series(self) -> list[str]:
         """Return the names of the series in order of appearance."""
@@ -141,6 +143,7 @@ class Lines:
             logarithmic axis) break the line.
         log_x: Whether the horizontal axis is logarithmic.
         note: One line under the chart.
+        digits: Significant digits of the values at the curves' ends.
     """
 
     title: str
@@ -149,6 +152,7 @@ class Lines:
     series: Sequence[tuple[str, Sequence[float], Sequence[float]]]
     log_x: bool = False
     note: str = ""
+    digits: int = 3
 
     def __post_init__(self) -> None:
         for name, xs, ys in self.series:

@@ -113,8 +113,8 @@ def format_seconds(seconds: float | None) -> str:
 def printable(text: str) -> str:
     """Return text that is safe in HTML, XML and a terminal: no controls but newline and tab.
 
-    Control characters become their pictures, surrogates and the like U+FFFD, and marks that
-    reorder or hide text their number, so that nothing in a report can disguise itself.
+    Control characters become their pictures, surrogates U+FFFD, and whatever reorders or hides
+    text (or is no character at all) its number, so that nothing in a report disguises itself.
 
     Example:
         >>> printable("a\\x1b[31mb\\u202ec")
@@ -132,6 +132,6 @@ def _printable_char(char: str) -> str:
     code = ord(char)
     if code < 0x20:
         return chr(0x2400 + code)
-    if category in ("Cs", "Cn", "Co"):
+    if category == "Cs":
         return "\N{REPLACEMENT CHARACTER}"
     return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"<U+{code:04X}>"
