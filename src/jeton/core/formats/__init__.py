@@ -1,0 +1,1 @@
+"""One reader per tokenizer file format; `jeton.core.vocabulary` is the way in."""
