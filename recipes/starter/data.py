@@ -9,14 +9,14 @@ Held out from everything: two whole English books, and every tenth file of the s
 model onto Python text is a real change of domain.
 """
 
-import hashlib
 import json
 import random
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from jeton.starter import library_bucket, library_files
 
 HELD_OUT_BOOKS = ("botchan.txt", "carroll-alice.txt")
 SPECIAL_TOKENS = (
@@ -33,26 +33,6 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-
-def library_bucket(relative_path: str) -> int:
-    """Return 0..9 for a file of the standard library; 0 is held out, 1..5 are trained on."""
-    return int(hashlib.sha256(relative_path.encode()).hexdigest(), 16) % 10
-
-
-def library_files() -> dict[str, str]:
-    """Return the standard library's Python files as {relative path: text}."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    texts = {}
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if {"site-packages", "__pycache__"} & set(relative.parts):
-            continue
-        try:
-            texts[relative.as_posix()] = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
-    return texts
 
 
 def _read(path: Path) -> str:
@@ -78,7 +58,7 @@ def collect(folder: Path) -> dict[str, list[str]]:
     english += [f"Question: {p['question']}\nAnswer: {p['answer']}" for p in problems]
     other += [_read(p) for p in sorted((folder / "udhr/articles").glob("*.txt"))]
 
-    files = library_files()
+    files = {name: path.read_text(encoding="utf-8") for name, path in library_files().items()}
     python = [text for name, text in files.items() if 1 <= library_bucket(name) <= 5]
     held_python = [text for name, text in files.items() if library_bucket(name) == 0]
     return {

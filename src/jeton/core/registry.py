@@ -88,7 +88,7 @@ class Registry:
             return plugin
         raise UnknownMethodError(
             f"{self.family} has no method {name!r}; it has: {', '.join(self.names())}",
-            hint=_did_you_mean(name, self.names()),
+            hint=did_you_mean(name, self.names()),
         )
 
     def create(self, name: str, options: Mapping[str, Any] | None = None) -> Any:
@@ -105,13 +105,14 @@ class Registry:
             if option not in known:
                 raise ConfigError(
                     f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}",
-                    hint=_did_you_mean(option, list(known)),
+                    hint=did_you_mean(option, list(known)),
                 )
             given[option] = _coerce(value, known[option].type, f"{name}.{option}")
         return method(**given)
 
 
-def _did_you_mean(name: str, names: list[str]) -> str | None:
+def did_you_mean(name: str, names: list[str]) -> str | None:
+    """Return a hint with the nearest names, or None when none is near."""
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else None
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from jeton.decoding.contract import (
@@ -15,13 +14,14 @@ from jeton.decoding.contract import (
     Step,
     Verifier,
 )
+from jeton.decoding.filters import filter_rows
+from jeton.decoding.prompt import prompt_ids, stop_token_ids
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.verifiers.greedy import Greedy
 from jeton.decoding.verifiers.seed_exact import SeedExact
-from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
+from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.lm.load import LanguageModel
 from jeton.lm.runner import Runner
-from jeton.lm.sampling import filter_logits
 from jeton.lm.tree import TokenTree
 
 NO_DRAFT = TokenTree.chain([])
@@ -63,7 +63,7 @@ def generate(
     verifier: Verifier | None = None,
     sampling: Sampling | None = None,
     num_draft_tokens: int = 8,
-    stop_token_ids: Sequence[int] | None = None,
+    stop_ids: Sequence[int] | None = None,
     draft_model: LanguageModel | None = None,
     on_tokens: Callable[[tuple[int, ...]], None] | None = None,
 ) -> Generation:
@@ -78,7 +78,7 @@ def generate(
         verifier: None takes `default_verifier`.
         sampling: None is greedy.
         num_draft_tokens: Most nodes per draft.
-        stop_token_ids: None takes the model's end-of-text ids; [] never stops.
+        stop_ids: None takes the model's end-of-text ids; [] never stops.
         draft_model: For drafters that need one.
         on_tokens: Called with the tokens of each step, for streaming.
 
@@ -90,9 +90,9 @@ def generate(
     Example:
         >>> from jeton.testing.models import tiny_language_model
         >>> lm = tiny_language_model("llama")
-        >>> plain = generate(lm, [5, 6, 7], max_new_tokens=8, stop_token_ids=[])
+        >>> plain = generate(lm, [5, 6, 7], max_new_tokens=8, stop_ids=[])
         >>> drafted = generate(
-        ...     lm, [5, 6, 7], max_new_tokens=8, stop_token_ids=[], drafter="prompt_lookup"
+        ...     lm, [5, 6, 7], max_new_tokens=8, stop_ids=[], drafter="prompt_lookup"
         ... )
         >>> plain.token_ids == drafted.token_ids
         True
@@ -106,7 +106,7 @@ def generate(
         num_draft_tokens=num_draft_tokens,
         draft_model=draft_model,
     )
-    stops = frozenset(lm.stop_token_ids if stop_token_ids is None else stop_token_ids)
+    stops = stop_token_ids(lm) if stop_ids is None else frozenset(stop_ids)
     token_ids: list[int] = []
     for new in loop.run(prompt_ids(lm, prompt), max_new_tokens, stops):
         token_ids.extend(new)
@@ -120,20 +120,6 @@ def generate(
         finish_reason="stop" if stopped else "length",
         stats=loop.stats,
     )
-
-
-def prompt_ids(lm: LanguageModel, prompt: str | bytes | Sequence[int]) -> list[int]:
-    """Return the ids that a prompt stands for; see `generate`."""
-    if isinstance(prompt, (str, bytes)):
-        return [*lm.start_token_ids, *lm.vocabulary.encode(prompt)]
-    ids = [int(i) for i in prompt]
-    bad = [i for i in ids if not 0 <= i < lm.vocabulary.vocab_size]
-    if bad:
-        raise TokenizerMismatchError(
-            f"prompt id {bad[0]} is out of range; {lm.name} has ids 0 to "
-            f"{lm.vocabulary.vocab_size - 1}"
-        )
-    return ids
 
 
 class DecodingLoop:
@@ -175,15 +161,14 @@ class DecodingLoop:
         self, token_ids: list[int], max_new_tokens: int, stops: frozenset[int] = frozenset()
     ) -> Iterator[tuple[int, ...]]:
         """Yield the tokens of each step; ends at a stop token or at a limit."""
-        if not token_ids:
-            raise ConfigError("the prompt has no tokens", hint="give at least one byte of text")
         if max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-        room = self.runner.max_length - len(token_ids)
+        longest = self.runner.max_length or len(token_ids) + max_new_tokens
+        room = longest - len(token_ids)
         if room < 1:
             raise ConfigError(
                 f"the prompt has {len(token_ids)} tokens, the context of {self.lm.name} holds "
-                f"{self.runner.max_length}",
+                f"{longest}",
                 hint="shorten the prompt",
             )
         left = min(max_new_tokens, room)
@@ -246,20 +231,7 @@ class DecodingLoop:
         rows = logits[:, : self._vocab_size]
         if self._plain:
             return rows
-        contexts = None
-        if self.sampling.repetition_penalty != 1.0:
-            paths = [tree.path_to(node)[1:] for node in range(len(tree))]
-            contexts = [[*context, *(tree.token_ids[i] for i in path)] for path in paths]
-        with torch.inference_mode():
-            return filter_logits(
-                rows,
-                temperature=self.sampling.temperature,
-                top_k=self.sampling.top_k,
-                top_p=self.sampling.top_p,
-                min_p=self.sampling.min_p,
-                repetition_penalty=self.sampling.repetition_penalty,
-                contexts=contexts,
-            )
+        return filter_rows(rows, tree, context, self.sampling)
 
     def _count(self, tree: TokenTree, path: tuple[int, ...]) -> None:
         stats = self.stats

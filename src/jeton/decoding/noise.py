@@ -15,4 +15,5 @@ def gumbel(seed: int, position: int, size: int) -> Tensor:
     key = hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
     uniform = torch.rand(size, generator=generator, dtype=torch.float64)
-    return -torch.log(-torch.log(uniform.clamp_min(1e-300)).clamp_min(1e-300))
+    exponential = (-torch.log(uniform.clamp_min(1e-300))).clamp_min(1e-300)
+    return -torch.log(exponential)

@@ -32,7 +32,8 @@ def transplant(
     embedding, head = _matrices(model)
     if source.vocab_size > embedding.weight.shape[0]:
         raise TokenizerMismatchError(
-            f"the tokenizer has {source.vocab_size} ids, the model {embedding.weight.shape[0]} rows",
+            f"the tokenizer has {source.vocab_size} ids, the model only "
+            f"{embedding.weight.shape[0]} rows",
             hint="give the tokenizer that belongs to the model",
         )
     is_tied = head is None or head.weight is embedding.weight

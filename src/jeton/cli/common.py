@@ -1,0 +1,53 @@
+"""What several verbs share: printing one JSON document, bars, `--set` pairs, plain warnings."""
+
+import json
+import sys
+import warnings
+from typing import Any
+
+from jeton.core.progress import NO_PROGRESS, Bars, Progress
+from jeton.core.run import to_json
+from jeton.errors import ConfigError
+
+
+def print_json(result: Any) -> None:
+    """Print exactly one document on stdout."""
+    json.dump(to_json(result), sys.stdout, indent=2, ensure_ascii=False)
+    print()
+
+
+def progress_for(quiet: bool) -> Progress:
+    """Return bars on stderr, or silence."""
+    return NO_PROGRESS if quiet else Bars()
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """Return {"method.field": value} for `--set method.field=value` pairs.
+
+    Raises:
+        ConfigError: a pair is not of this form.
+
+    Example:
+        >>> parse_options(["cross_entropy.replay=0.5"])
+        {'cross_entropy.replay': '0.5'}
+    """
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        method, dot, name = key.partition(".")
+        if not (equals and dot and method and name and value):
+            raise ConfigError(
+                f"--set takes method.field=value, got {pair!r}",
+                hint="for example --set cross_entropy.lr_body=2e-4",
+            )
+        options[key] = value
+    return options
+
+
+def plain_warnings() -> None:
+    """Print warnings as one line each; the place in our code is of no use to a user."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show  # type: ignore[assignment]

@@ -1,0 +1,73 @@
+"""`jeton score`: bits per byte of a text under a model."""
+
+from pathlib import Path
+
+import typer
+
+from jeton.cli.common import plain_warnings, print_json, progress_for
+from jeton.errors import ConfigError
+
+EPILOG = """
+Examples:
+
+  jeton score starter --text book.txt
+
+  echo "Once upon a time" | jeton score starter --text -
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(score)
+
+
+def score(
+    model: str = typer.Argument(..., help="Folder or hub name of a causal LM, or 'starter'."),
+    text: list[str] = typer.Option(..., "--text", help="File or folder; '-' reads stdin."),
+    stride: int = typer.Option(0, help="Tokens scored per window; 0: half the context."),
+    context: int = typer.Option(0, help="Tokens per window; 0: the model's own limit."),
+    max_text_bytes: int = typer.Option(10_000_000, help="Most text that is read."),
+    dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
+    device: str = typer.Option("cpu", help="cpu or cuda."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress."),
+) -> None:
+    """Print how many bits a model needs per byte of text; comparable across vocabularies."""
+    plain_warnings()
+    documents = _documents(text, max_text_bytes)
+    from jeton.lm.bits import bits_per_byte
+    from jeton.lm.load import load_model
+
+    lm = load_model(model, dtype=dtype, device=device)  # type: ignore[arg-type]
+    result = bits_per_byte(
+        lm,
+        documents,
+        stride=stride or None,
+        context=context or None,
+        progress=progress_for(quiet),
+    )
+    if as_json:
+        print_json(result)
+        return
+    print(f"{result.bits_per_byte:.4f} bits per byte  ({lm.name})")
+    print(
+        f"{result.num_bytes:,} bytes in {result.num_tokens:,} tokens, "
+        f"{result.bytes_per_token:.3f} bytes per token"
+    )
+    print(
+        f"windows of {result.context} tokens, {result.stride} scored in each; "
+        f"first token: {result.first_token}"
+    )
+
+
+def _documents(paths: list[str], limit_bytes: int) -> list[str | bytes]:
+    """Return the documents of files and folders, or what stands on stdin."""
+    import sys
+
+    from jeton.core.texts import read_texts
+
+    if "-" in paths:
+        if len(paths) > 1:
+            raise ConfigError("'-' cannot be combined with files", hint="give one or the other")
+        return [sys.stdin.buffer.read(limit_bytes)]
+    return list(read_texts([Path(p) for p in paths], limit_bytes=limit_bytes))

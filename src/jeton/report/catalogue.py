@@ -1,0 +1,23 @@
+"""Every method of every family in one list: for `jeton methods` and the generated papers page."""
+
+from dataclasses import asdict
+from typing import Any
+
+from jeton.audit.registry import METRICS
+from jeton.core.registry import Registry
+from jeton.decoding.registry import DRAFTERS, VERIFIERS
+from jeton.learn.registry import LEARNERS
+from jeton.transfer.registry import HEALERS, INITIALIZERS
+
+FAMILIES: tuple[Registry, ...] = (LEARNERS, METRICS, INITIALIZERS, HEALERS, DRAFTERS, VERIFIERS)
+
+
+def all_rows() -> list[dict[str, Any]]:
+    """Return one flat dict per built-in method, in the order of the families, then by name."""
+    rows = []
+    for registry in FAMILIES:
+        for name in sorted(registry.rows):
+            row = asdict(registry.rows[name])
+            paper = row.pop("paper")
+            rows.append({"family": registry.family, "name": name, **row, **paper})
+    return rows

@@ -1,0 +1,327 @@
+"""The stages of a retrofit, one function each: plain inputs, plain outcomes."""
+
+import copy
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jeton.audit.run import AuditResult, audit
+from jeton.core.progress import NO_PROGRESS, Progress
+from jeton.core.run import disk_errors
+from jeton.core.vocabulary import Vocabulary
+from jeton.learn.export import export_tokenizer
+from jeton.learn.registry import LEARNERS
+from jeton.lm.bits import bits_per_byte
+from jeton.lm.load import LanguageModel, load_model
+from jeton.retrofit.config import RetrofitConfig
+from jeton.retrofit.rehearsal import rehearse
+from jeton.retrofit.result import SCHEMA_VERSION, RetrofitResult, SideFigures
+from jeton.retrofit.speed import Speed, compare_speed, excerpts
+from jeton.retrofit.texts import Texts
+from jeton.transfer.contract import HealInput, HealResult
+from jeton.transfer.registry import HEALERS, INITIALIZERS
+from jeton.transfer.transplant import transplant
+
+START_BYTES = 60_000  # enough text to place the figure right after the transplant
+REHEARSAL_TOKENS = 200_000
+PROBE_STEPS = 3
+STRIP_BYTES = 700
+
+
+def load_source(config: RetrofitConfig) -> LanguageModel:
+    """Load the source model, in the numbers that it is stored in."""
+    return load_model(config.model, dtype=config.dtype)
+
+
+def load_destination(config: RetrofitConfig, folder: Path) -> LanguageModel:
+    """Load the written model as any user would."""
+    return load_model(folder, dtype="auto")
+
+
+def bits(lm: LanguageModel, texts: Texts, progress: Progress) -> dict[str, Any]:
+    """Return bits per byte on the held-out domain text and on general text."""
+    domain = bits_per_byte(lm, texts.held_out, progress=progress)
+    general = bits_per_byte(lm, texts.general, progress=progress)
+    return {"domain": domain, "general": general}
+
+
+def learn(
+    config: RetrofitConfig, source: LanguageModel, texts: Texts, work: Path, progress: Progress
+) -> dict[str, Any]:
+    """Learn the vocabulary and write it as a tokenizer folder."""
+    learner = LEARNERS.create(config.learner, config.options_for(config.learner))
+    learned = learner.learn(
+        texts.train,
+        base=source.vocabulary,
+        vocab_size=config.vocab_size or None,
+        progress=progress,
+    )
+    folder = work / "tokenizer"
+    with disk_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        export_tokenizer(learned, folder, base=source.tokenizer)
+    return {
+        "vocab_size": learned.vocab_size,
+        "num_new": learned.num_new,
+        "num_kept": learned.num_kept,
+        "bytes_per_token": learned.bytes_per_token,
+    }
+
+
+def _transplanted(config: RetrofitConfig, source: LanguageModel, vocabulary: Vocabulary) -> Any:
+    initializer = INITIALIZERS.create(config.init, config.options_for(config.init))
+    return transplant(source.model, source.vocabulary, vocabulary, initializer, seed=config.seed)
+
+
+def bits_at_start(
+    config: RetrofitConfig,
+    source: LanguageModel,
+    vocabulary: Vocabulary,
+    texts: Texts,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Return what the initializer did, and bits per byte before any healing."""
+    model, result = _transplanted(config, source, vocabulary)
+    moved = replace(source, model=model, vocabulary=vocabulary)
+    sample, left = [], START_BYTES
+    for text in texts.held_out:
+        if left > 0:
+            sample.append(text.encode()[:left].decode(errors="ignore"))
+            left -= len(sample[-1].encode())
+    figure = bits_per_byte(moved, sample, progress=progress)
+    return {
+        "bits_per_byte": figure.bits_per_byte,
+        "num_copied": result.num_copied,
+        "num_composed": result.num_composed,
+        "num_fallback": result.num_fallback,
+    }
+
+
+def plan(
+    config: RetrofitConfig,
+    source: LanguageModel,
+    vocabulary: Vocabulary,
+    texts: Texts,
+    work: Path,
+) -> dict[str, Any]:
+    """Turn minutes into steps, once, so that a resumed run does exactly the same."""
+    if config.steps >= 0 or config.minutes == 0:
+        return {"num_steps": max(0, config.steps), "seconds_per_step": None}
+    inputs = _heal_input(config, source, vocabulary, texts, work, 1 << 30, is_probe=True)
+    healer = HEALERS.create(config.heal, config.options_for(config.heal))
+    healer.heal(replace(inputs, num_steps=1))  # warms up
+    probe = replace(inputs, model=copy.deepcopy(inputs.model), num_steps=PROBE_STEPS)
+    seconds = healer.heal(probe).seconds / PROBE_STEPS
+    return {
+        "num_steps": max(1, int(config.minutes * 60 / seconds)),
+        "seconds_per_step": seconds,
+    }
+
+
+def heal(
+    config: RetrofitConfig,
+    source: LanguageModel,
+    vocabulary: Vocabulary,
+    texts: Texts,
+    planned: dict[str, Any],
+    work: Path,
+    folder: Path,
+    progress: Progress,
+) -> HealResult:
+    """Train the transplanted model and write it as a Hugging Face folder."""
+    inputs = _heal_input(config, source, vocabulary, texts, work, planned["num_steps"])
+    inputs = replace(inputs, progress=progress)
+    result = HealResult(0, 0, 0, 0.0)
+    if inputs.num_steps:
+        healer = HEALERS.create(config.heal, config.options_for(config.heal))
+        result = healer.heal(inputs)
+    model = inputs.model.to(source.model.dtype if config.dtype == "auto" else inputs.model.dtype)
+    if config.dtype != "auto":
+        model = model.to(getattr(torch, config.dtype))
+    save_folder(model, work / "tokenizer", folder)
+    return result
+
+
+def save_folder(model: Any, tokenizer_folder: Path, folder: Path) -> None:
+    """Write model and tokenizer beside each other; the folder appears whole or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    with disk_errors(folder):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            model.save_pretrained(partial, safe_serialization=True)
+            for file in sorted(tokenizer_folder.iterdir()):
+                shutil.copyfile(file, partial / file.name)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _heal_input(
+    config: RetrofitConfig,
+    source: LanguageModel,
+    vocabulary: Vocabulary,
+    texts: Texts,
+    work: Path,
+    num_steps: int,
+    *,
+    is_probe: bool = False,
+) -> HealInput:
+    """Return the transplanted model in float32 with the ids that it is trained on."""
+    model, _ = _transplanted(config, source, vocabulary)
+    healer = HEALERS.create(config.heal, config.options_for(config.heal))
+    batch_tokens = getattr(healer, "batch_tokens", 8192)
+    wanted = 4 * batch_tokens if is_probe else num_steps * batch_tokens
+    domain = _some_documents(texts.train, wanted * 8, config.seed)
+    replay: list[str | bytes] = list(texts.general_train)
+    if not is_probe and not replay and num_steps:
+        replay = [*rehearse(source, num_tokens=REHEARSAL_TOKENS, seed=config.seed)]
+    return HealInput(
+        model=model.float(),
+        vocabulary=vocabulary,
+        teacher=source.model if healer.needs_teacher else None,
+        teacher_vocabulary=source.vocabulary,
+        token_ids=_join(vocabulary, domain),
+        replay_ids=_join(vocabulary, replay) if replay else None,
+        num_steps=num_steps,
+        seed=config.seed,
+        checkpoint=None if is_probe else work / "healing.pt",
+        progress=NO_PROGRESS,
+    )
+
+
+def _some_documents(documents: Any, limit_bytes: int, seed: int) -> list[str | bytes]:
+    """Return documents in a shuffled order, about `limit_bytes` of them."""
+    everything = list(documents)
+    random.Random(seed).shuffle(everything)
+    taken: list[str | bytes] = []
+    for text in everything:
+        if limit_bytes <= 0:
+            break
+        taken.append(text)
+        limit_bytes -= len(text.encode())
+    return taken
+
+
+def _join(vocabulary: Vocabulary, documents: list[str | bytes]) -> Tensor:
+    """Return the ids of all documents with an end-of-text between them, shape (seq,)."""
+    end = vocabulary.eos_token_id
+    ids: list[int] = []
+    for encoded in vocabulary.encode_batch(documents):
+        if end is not None:
+            ids.append(end)
+        ids.extend(encoded)
+    return torch.tensor(ids, dtype=torch.long)
+
+
+def speeds(
+    config: RetrofitConfig, source: LanguageModel, destination: LanguageModel, texts: Texts
+) -> list[Speed]:
+    """Return the decoding speed of source and destination on held-out text."""
+    tuning = excerpts([str(t) for t in _some_documents(texts.train, 200_000, 1)], 3)
+    return compare_speed([source, destination], tuning, excerpts(texts.held_out, 4), config.drafter)
+
+
+def audits(source: LanguageModel, destination: LanguageModel, texts: Texts) -> list[AuditResult]:
+    """Return the audits of both tokenizers on the held-out text."""
+    return [audit(lm.vocabulary, texts.held_out) for lm in (source, destination)]
+
+
+def certificate(
+    config: RetrofitConfig,
+    source: LanguageModel,
+    destination: LanguageModel,
+    texts: Texts,
+    outcomes: dict[str, Any],
+    audited: list[AuditResult],
+) -> RetrofitResult:
+    """Put the outcomes of all stages together."""
+    before, after = outcomes["source figures"], outcomes["destination figures"]
+    sides = [
+        _side(name, lm, figures, speed)
+        for name, lm, figures, speed in zip(
+            (config.model, "destination"),
+            (source, destination),
+            (before, after),
+            outcomes["speed"],
+            strict=True,
+        )
+    ]
+    sample = max(texts.held_out, key=len).encode()[:STRIP_BYTES].decode(errors="ignore")
+    sample = sample[: sample.rfind("\n") + 1] or sample
+    learned, start, healed = outcomes["learn"], outcomes["transplant"], outcomes["heal"]
+    return RetrofitResult(
+        schema_version=SCHEMA_VERSION,
+        source=sides[0],
+        destination=sides[1],
+        num_new_tokens=learned["num_new"],
+        num_kept_tokens=learned["num_kept"],
+        num_copied_rows=start["num_copied"],
+        num_composed_rows=start["num_composed"],
+        bits_per_byte_at_start=start["bits_per_byte"],
+        healing_steps=healed["num_steps"],
+        healing_bytes=healed["num_bytes"],
+        healing=[(p["step"], p["seconds"], p["bits_per_byte"]) for p in healed["curve"]],
+        held_out_bytes=before["domain"]["num_bytes"],
+        held_out_files=texts.held_out_names,
+        general_source=texts.general_source,
+        general_bytes=before["general"]["num_bytes"],
+        drafter=config.drafter,
+        strip=[
+            [lm.vocabulary.tokens[i] for i in lm.vocabulary.encode_lossy(sample)]
+            for lm in (source, destination)
+        ],
+        audits=audited,
+        regressions=regressions(*sides),
+    )
+
+
+def _side(
+    name: str, lm: LanguageModel, figures: dict[str, Any], speed: dict[str, Any]
+) -> SideFigures:
+    return SideFigures(
+        name=name,
+        vocab_size=lm.vocabulary.vocab_size,
+        num_parameters=lm.num_parameters,
+        size_bytes=lm.size_bytes,
+        bytes_per_token=figures["domain"]["bytes_per_token"],
+        bits_per_byte=figures["domain"]["bits_per_byte"],
+        general_bits_per_byte=figures["general"]["bits_per_byte"],
+        general_bytes_per_token=figures["general"]["bytes_per_token"],
+        speed=Speed(**speed),
+    )
+
+
+def regressions(source: SideFigures, destination: SideFigures) -> list[str]:
+    """Return what is worse after than before, in words; empty when nothing is."""
+    found = []
+    if destination.bits_per_byte > source.bits_per_byte:
+        found.append(
+            f"bits per byte on your text rose from {source.bits_per_byte:.4f} to "
+            f"{destination.bits_per_byte:.4f}: heal for longer"
+        )
+    if destination.general_bits_per_byte > 1.03 * source.general_bits_per_byte:
+        found.append(
+            "bits per byte on general text rose by more than 3%, from "
+            f"{source.general_bits_per_byte:.4f} to {destination.general_bits_per_byte:.4f}: "
+            "give general text with --general"
+        )
+    if destination.bytes_per_token <= source.bytes_per_token:
+        found.append(
+            f"bytes per token did not grow ({source.bytes_per_token:.3f} to "
+            f"{destination.bytes_per_token:.3f}): ask for a larger --vocab-size"
+        )
+    before, after = source.speed, destination.speed
+    if after.speculative_bytes_per_second < before.speculative_bytes_per_second:
+        found.append(
+            "speculative decoding became slower, from "
+            f"{before.speculative_bytes_per_second:.0f} to "
+            f"{after.speculative_bytes_per_second:.0f} bytes per second"
+        )
+    return found
