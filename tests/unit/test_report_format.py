@@ -85,5 +85,5 @@ def test_what_is_no_number_says_so(formatter: object) -> None:
 def test_printable_shows_what_would_hide() -> None:
     assert printable("plain\n\ttext é 漢 🎉") == "plain\n\ttext é 漢 🎉"
     assert printable("\x1b]0;x\x07") == "␛]0;x␇"
-    assert printable("\ud800|\u200b|\x85|\x7f|\uffff") == "\ufffd|<U+200B>|<U+0085>|␡|\ufffd"
+    assert printable("\ud800|\u200b|\x85|\x7f|\uffff") == "\ufffd|<U+200B>|<U+0085>|␡|<U+FFFF>"
     assert printable("می\u200cخواهم") == "می\u200cخواهم"

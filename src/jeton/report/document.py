@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 from jeton.errors import ConfigError
 
 Tone: TypeAlias = Literal["good", "bad", "neutral"]
-_NUMBER = re.compile(r"[+\-−≈~<>≤≥]*\d[\d,.]*(e[+-]?\d+)?( ?\d* ?[A-Za-zµ/%×]{1,7}){0,3}")
+_UNIT = "[A-Za-zµ/%×]{1,8}"
+_NUMBER = re.compile(rf"[+\-−≈~<>≤≥]*\d[\d,.]*(e[+-]?\d+)?( ?{_UNIT})?( \d+ ?{_UNIT})?")
 _NO_NUMBER = frozenset({"", "–", "-", "n/a", "∞", "-∞"})
 
 

@@ -22,9 +22,9 @@ from jeton.report.document import (
     TokenStrip,
 )
 from jeton.report.format import format_number, printable
+from jeton.report.palette import assign_colours, block_colours
 from jeton.report.strip import Piece, cut_rows
 
-_NUM_COLOURS = 6
 _NARROW, _WIDE = 420.0, 880.0  # one is half a desktop page or a phone, the other a whole page
 _STRIP_COLUMNS = 96
 _CHARTS = (Bars, Lines, Histogram)
@@ -67,7 +67,7 @@ def render_html(document: Document) -> str:
     Whatever the document holds is shown as text: markup in it is escaped, and characters that
     would hide or reorder text are made visible.
     """
-    colours = _assign_colours(document.blocks)
+    colours = assign_colours(document.blocks)
     parts = list(_prepare(document.blocks, colours))
     environment = jinja2.Environment(
         autoescape=True,
@@ -102,37 +102,6 @@ def _show(cell: Cell) -> str:
     return cell.value if isinstance(cell.value, str) else format_number(cell.value)
 
 
-def _names(block: Block) -> list[str]:
-    """Return the names that get a colour in a block."""
-    match block:
-        case Bars():
-            return block.series()
-        case Lines() | Histogram():
-            return [row[0] for row in block.series]
-        case TokenStrip():
-            return [label for label, _ in block.rows]
-    return []
-
-
-def _assign_colours(blocks: Sequence[Block]) -> dict[str, int]:
-    """Return a colour for each name, the same all over the page."""
-    names = dict.fromkeys(name for block in blocks for name in _names(block))
-    return {name: index for index, name in enumerate(names)}
-
-
-def _colours_of(block: Block, colours: dict[str, int]) -> dict[str, int]:
-    """Return a block's colours, distinct within the block as far as there are enough."""
-    chosen: dict[str, int] = {}
-    for name in _names(block):
-        wanted = colours[name]
-        if wanted >= _NUM_COLOURS:  # the first colour is the quiet one: it stays with its name
-            wanted = 1 + (wanted - 1) % (_NUM_COLOURS - 1)
-        order = [(wanted + step) % _NUM_COLOURS for step in range(_NUM_COLOURS)]
-        free = [colour for colour in order if colour not in chosen.values()]
-        chosen.setdefault(name, free[0] if free else wanted)
-    return chosen
-
-
 def _prepare(blocks: Sequence[Block], colours: dict[str, int]) -> Iterator[_Part]:
     """Yield the parts of the page; neighbouring charts share a part."""
     anchors: set[str] = set()
@@ -152,7 +121,7 @@ def _prepare(blocks: Sequence[Block], colours: dict[str, int]) -> Iterator[_Part
             if isinstance(block, Section):
                 yield _Part(kind, block, anchor=_anchor(block, anchors))
             elif isinstance(block, TokenStrip):
-                own = _colours_of(block, colours)
+                own = block_colours(block, colours)
                 row_colours = [own[label] for label, _ in block.rows]
                 lines = [_strip_line(line, row_colours) for line in _cut(block)]
                 yield _Part(kind, block, lines=lines, colours=row_colours)
@@ -173,7 +142,7 @@ def _anchor(section: Section, taken: set[str]) -> str:
 
 
 def _draw(block: Any, uid: str, is_alone: bool, colours: dict[str, int]) -> _Chart:
-    own = _colours_of(block, colours)
+    own = block_colours(block, colours)
     draw: Callable[[Any, float, str, dict[str, int]], str]
     direction = ""
     if isinstance(block, Bars):

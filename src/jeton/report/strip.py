@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from jeton.report.format import printable
 
@@ -41,37 +42,45 @@ def cut_rows(
         For each line, pairs of the row's index and its pieces.
     """
     texts = [b"".join(tokens) for _, tokens in rows]
+    cuts = [frozenset(accumulate(map(len, tokens))) for _, tokens in rows]
     if len(set(texts)) == 1:
-        ends = break_lines(texts[0], width)
+        ends = break_lines(texts[0], width, frozenset().union(*cuts))
         cut = [cut_tokens(tokens, ends) for _, tokens in rows]
         for pieces in zip(*cut, strict=True):
             yield list(enumerate(pieces))
         return
     for index, (_, tokens) in enumerate(rows):
-        for line in cut_tokens(tokens, break_lines(texts[index], width)):
+        for line in cut_tokens(tokens, break_lines(texts[index], width, cuts[index])):
             yield [(index, line)]
 
 
-def break_lines(data: bytes, width: int) -> list[int]:
+def break_lines(data: bytes, width: int, cuts: frozenset[int] = frozenset()) -> list[int]:
     """Return the byte offsets at which lines end: after newlines, and before a line is too long.
 
     A long line breaks after a space where its last third has one, never inside a character.
+
+    Args:
+        data: The text.
+        width: Columns after which a line is broken.
+        cuts: Offsets at which tokens end; a character with a cut inside is shown as raw bytes.
     """
     ends: list[int] = []
     for match in _LINE.finditer(data):
-        offset = line_start = match.start()
-        columns = 0
-        after_space = line_start
+        offset = line_start = after_space = match.start()
+        columns = columns_after_space = 0
         for char in _decode(match.group()):
-            columns += _columns(char)
-            if columns > width and offset > line_start:
-                late = after_space - line_start > 2 * (offset - line_start) // 3
-                line_start = after_space if late else offset
+            size = len(char.encode("utf-8", errors="surrogateescape"))
+            is_cut = any(offset + i in cuts for i in range(1, size))
+            shown = 4 * size if is_cut else _columns(char)
+            if columns + shown > width and offset > line_start:
+                is_late = after_space - line_start > 2 * (offset - line_start) // 3
+                columns = columns - columns_after_space if is_late else 0
+                line_start = after_space if is_late else offset
                 ends.append(line_start)
-                columns = sum(map(_columns, _decode(data[line_start:offset]))) + _columns(char)
-            offset += len(char.encode("utf-8", errors="surrogateescape"))
+            columns += shown
+            offset += size
             if char == " ":
-                after_space = offset
+                after_space, columns_after_space = offset, columns
         ends.append(match.end())
     return ends
 
@@ -120,6 +129,6 @@ def _columns(char: str) -> int:
     """Return how many columns of a terminal a character takes as shown."""
     if "\udc80" <= char <= "\udcff":
         return 4
-    if unicodedata.combining(char):
-        return 0
+    if char == "\n" or unicodedata.combining(char):
+        return 0  # a newline alone never starts a line of its own
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

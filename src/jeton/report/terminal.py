@@ -25,18 +25,16 @@ from jeton.report.document import (
     TokenStrip,
 )
 from jeton.report.format import format_number, printable
+from jeton.report.palette import assign_colours, block_colours
 from jeton.report.strip import Piece, cut_rows
 from jeton.report.svg import finite
 
 _TONES = {"good": "green", "bad": "bold red", "neutral": ""}
 _MARKS = {"good": "✓ ", "bad": "✗ ", "neutral": ""}
-_SERIES = ("bright_black", "blue", "yellow", "cyan", "magenta", "green")
-_TOKENS = (
-    "black on bright_blue",
-    "black on bright_yellow",
-    "black on bright_green",
-    "black on bright_magenta",
-)
+# Middle tones, legible on black and on white; rich falls back to the nearest of 16 colours.
+_SERIES = ("#8b95a5", "#4d8df0", "#e08a2c", "#2fa697", "#b070e0", "#bd9a1e")
+_TOKENS = ("black on #b9d0f7", "black on #f6d9a8", "black on #b5e3cf", "black on #e6c3ea")
+_TOKENS_16 = ("black on cyan", "black on yellow", "black on green", "black on white")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -55,9 +53,11 @@ def render_terminal(document: Document, console: Console) -> None:
         word = "✓ Passed  " if document.verdict.ok else "✗ Failed  "
         console.print()
         console.print(_text(word + document.verdict.text, _TONES[tone]))
+    colours = assign_colours(document.blocks)
     for block in document.blocks:
         console.print()
-        console.print(_render(block, console))
+        own = {name: _SERIES[i] for name, i in block_colours(block, colours).items()}
+        console.print(_render(block, console, own))
     if document.footer:
         console.print()
         console.print(Rule(style="dim"))
@@ -69,7 +69,7 @@ def _text(content: str, style: str = "") -> Text:
     return Text(printable(content).expandtabs(4), style=style)
 
 
-def _render(block: Block, console: Console) -> RenderableType:
+def _render(block: Block, console: Console, styles: dict[str, str]) -> RenderableType:
     match block:
         case Section():
             parts: list[RenderableType] = [Rule(_text(block.title, "bold"), style="dim")]
@@ -79,11 +79,11 @@ def _render(block: Block, console: Console) -> RenderableType:
         case Table():
             return _table(block)
         case Bars():
-            return _bars(block, console.width)
+            return _bars(block, console.width, styles)
         case Lines():
-            return _lines(block, console.width)
+            return _lines(block, console.width, styles)
         case Histogram():
-            return _histogram(block, console.width)
+            return _histogram(block, console.width, styles)
         case TokenStrip():
             return _strip(block, console)
         case Code():
@@ -130,7 +130,7 @@ def _with_note(parts: Sequence[RenderableType], note: str) -> Group:
     return Group(*parts, *([_text(note, "dim")] if note else []))
 
 
-def _bars(block: Bars, width: int) -> RenderableType:
+def _bars(block: Bars, width: int, styles: dict[str, str]) -> RenderableType:
     directions = {None: "", True: "lower is better", False: "higher is better"}
     names = block.series()
     values = [finite(value) for _, bars in block.groups for _, value in bars]
@@ -142,10 +142,9 @@ def _bars(block: Bars, width: int) -> RenderableType:
         parts.append(_text(f"  {label}"))
         grid = _grid("left", "left")
         for name, value in bars:
-            style = _SERIES[names.index(name) % len(_SERIES)]
             bar = _bar(finite(value), largest, max(width - room, 10))
             written = f" {format_number(value, block.digits)}"
-            grid.add_row(_text(name, "dim"), Text.assemble((bar, style), written))
+            grid.add_row(_text(name, "dim"), Text.assemble((bar, styles[name]), written))
         parts.append(Padding(grid, (0, 0, 0, 4)))
     return _with_note(parts, block.note)
 
@@ -159,13 +158,13 @@ def _bar(value: float | None, largest: float, width: int) -> str:
     return ("-" if value < 0 else "") + bar
 
 
-def _lines(block: Lines, width: int) -> RenderableType:
+def _lines(block: Lines, width: int, styles: dict[str, str]) -> RenderableType:
     """Return each curve as a row of levels over the points in order, between its ends' values."""
     known = [y for _, _, ys in block.series for y in map(finite, ys) if y is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     room = max(width - max((len(name) for name, _, _ in block.series), default=0) - 40, 8)
     grid = _grid("left", "right", "left", "left", "left")
-    for index, (name, xs, ys) in enumerate(block.series):
+    for name, xs, ys in block.series:
         points = [(x, y) for x, y in zip(xs, ys, strict=True) if finite(y) is not None]
         if not points:
             grid.add_row(_text(name, "dim"), Text("n/a"))
@@ -175,7 +174,7 @@ def _lines(block: Lines, width: int) -> RenderableType:
         grid.add_row(
             _text(name, "dim"),
             Text(format_number(y0, block.digits)),
-            Text(curve, style=_SERIES[(index + 1) % len(_SERIES)]),
+            Text(curve, style=styles[name]),
             Text(format_number(y1, block.digits)),
             Text(f"{format_number(x0)} to {format_number(x1)}", style="dim"),
         )
@@ -195,7 +194,7 @@ def _curve(ys: Sequence[float], low: float, high: float, width: int) -> str:
     )
 
 
-def _histogram(block: Histogram, width: int) -> RenderableType:
+def _histogram(block: Histogram, width: int, styles: dict[str, str]) -> RenderableType:
     counts = [finite(count) for _, series in block.series for count in series]
     largest = max((abs(count) for count in counts if count is not None), default=0.0)
     labels = max(map(len, block.bins), default=0) + max(
@@ -206,16 +205,18 @@ def _histogram(block: Histogram, width: int) -> RenderableType:
         for series_index, (name, series) in enumerate(block.series):
             bar = _bar(finite(series[index]), largest, max(width - labels - 18, 10))
             written = f" {format_number(series[index])}"
-            style = _SERIES[series_index % len(_SERIES)]
             head = label if series_index == 0 else ""
-            grid.add_row(_text(head), _text(name, "dim"), Text.assemble((bar, style), written))
+            grid.add_row(
+                _text(head), _text(name, "dim"), Text.assemble((bar, styles[name]), written)
+            )
     detail = " by ".join(filter(None, (block.y_label, block.x_label)))
-    parts = [_heading(block.title, detail), Padding(grid, (0, 0, 0, 2))]
-    return _with_note(parts, block.note)
+    heading = _heading(block.title, detail)
+    return _with_note([heading, Padding(grid, (0, 0, 0, 2))], block.note)
 
 
 def _strip(block: TokenStrip, console: Console) -> RenderableType:
     has_colours = console.color_system is not None and not console.no_color
+    styles = (_TOKENS_16 if console.color_system == "standard" else _TOKENS) if has_colours else ()
     parts: list[RenderableType] = [_text(block.title, "bold")]
     for index, (label, tokens) in enumerate(block.rows):
         key = f"  {_letter(index)} {label}: {len(tokens):,} tokens"
@@ -229,7 +230,7 @@ def _strip(block: TokenStrip, console: Console) -> RenderableType:
         for index, pieces in line:
             count = str(sum(piece.is_start for piece in pieces))
             head = Text(_letter(index), style="dim")
-            grid.add_row(head, Text(count, style="dim"), _pieces(pieces, has_colours))
+            grid.add_row(head, Text(count, style="dim"), _pieces(pieces, styles))
     return _with_note([*parts, grid], block.note)
 
 
@@ -237,13 +238,13 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index % 26)
 
 
-def _pieces(pieces: Sequence[Piece], has_colours: bool) -> Text:
+def _pieces(pieces: Sequence[Piece], styles: Sequence[str]) -> Text:
     """Return a line's tokens, told apart by background, or by bars where there are no colours."""
     line = Text()
     for piece in pieces:
-        if not has_colours and piece.is_start:
+        if not styles and piece.is_start:
             line.append("│")
-        style = _TOKENS[piece.token_index % len(_TOKENS)] if has_colours else ""
+        style = styles[piece.token_index % len(styles)] if styles else ""
         for shown, _ in piece.runs:
             line.append(shown, style=style)
     return line
