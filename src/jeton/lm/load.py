@@ -11,7 +11,12 @@ from typing import Any, Literal, get_args
 import huggingface_hub
 import torch
 import transformers
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -35,7 +40,17 @@ from jeton.lm.runner import num_embeddings_of
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 STARTERS = ("starter", "starter-draft")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
-_READ_ERRORS = (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError)
+_READ_ERRORS = (
+    SafetensorError,
+    StrictDataclassError,
+    ArithmeticError,
+    AttributeError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass
@@ -151,7 +166,9 @@ def quiet_transformers() -> Iterator[None]:
 
 def _check_options(dtype: str, device: str) -> None:
     if dtype not in get_args(Dtype):
-        raise ConfigError(f"dtype must be one of {', '.join(get_args(Dtype))}; got {dtype!r}")
+        raise ConfigError(
+            f"dtype must be one of {', '.join(get_args(Dtype))}; got {dtype!r}", hint="use auto"
+        )
     try:
         kind = torch.device(device).type
     except RuntimeError:
@@ -201,13 +218,14 @@ def _read_config(path: Path, trust_remote_code: bool) -> Any:
         ) from error
     if not isinstance(document, dict):
         raise CheckpointError(f"{file} holds no JSON object", hint="download it again")
-    model_type, remote = document.get("model_type"), "auto_map" in document
-    if not remote and model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    model_type, remote = str(document.get("model_type")), "auto_map" in document
+    is_known = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if not remote and not is_known:
         raise UnsupportedModelError(
             f"{path} is of type {model_type!r}, which has no causal language model",
             hint="encoders and encoder-decoders cannot be used; give a causal LM",
         )
-    if remote and not trust_remote_code and model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if remote and not trust_remote_code and not is_known:
         raise UnsupportedModelError(
             f"{path} needs Python code that it brings along",
             hint="read that code, then pass trust_remote_code=True",
@@ -223,8 +241,10 @@ def _read_config(path: Path, trust_remote_code: bool) -> Any:
         return AutoConfig.from_pretrained(
             path, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise CheckpointError(f"{file} contradicts itself: {error}") from error
+    except _READ_ERRORS as error:
+        raise CheckpointError(
+            f"{file} contradicts itself: {error}", hint="download it again"
+        ) from error
 
 
 def _check_weight_files(path: Path) -> None:

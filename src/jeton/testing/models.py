@@ -1,11 +1,15 @@
 """Tiny seeded models of many families: random weights, real architectures, milliseconds to make."""
 
+import dataclasses
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from jeton.core.vocabulary import Vocabulary
 from jeton.errors import UnknownMethodError
+from jeton.lm.load import LanguageModel
 
 _COMMON: dict[str, Any] = {
     "vocab_size": 64,
@@ -83,6 +87,46 @@ def tiny_model(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
         _spread(model)
     model.eval()
     return model
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Return a byte-level BPE tokenizer: `<s>`, the 256 bytes, and a dozen merges.
+
+    Example:
+        >>> tiny_tokenizer().encode("the then").tokens
+        ['the', 'Ġthe', 'n']
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<s>", *alphabet]
+    merges = []
+    for left, right in ("th", "he", "in", "er", "an", "Ġt", "Ġa", "re", "on", "at"):
+        merges.append((left, right))
+    merges += [("th", "e"), ("Ġ", "the"), ("in", "g"), ("an", "d")]
+    tokens += ["".join(pair) for pair in merges]
+    vocab = {token: token_id for token_id, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>"])
+    return tokenizer
+
+
+def tiny_language_model(
+    family: str = "llama", seed: int = 0, *, has_bos: bool = True, **overrides: Any
+) -> LanguageModel:
+    """Return a tiny model with `tiny_tokenizer`'s vocabulary; its text has no meaning.
+
+    Args:
+        family: As for `tiny_model`.
+        seed: Of the weights.
+        has_bos: Whether the vocabulary names `<s>` its BOS.
+        overrides: Fields of the configuration.
+    """
+    model = tiny_model(family, seed, **{"vocab_size": 288, **overrides})
+    vocabulary = Vocabulary.from_tokenizer_json(tiny_tokenizer().to_str())
+    bos = 0 if has_bos else None
+    vocabulary = dataclasses.replace(vocabulary, bos_token_id=bos, eos_token_id=None)
+    return LanguageModel(model, None, vocabulary, f"tiny-{family}")
 
 
 def _spread(model: PreTrainedModel) -> None:
