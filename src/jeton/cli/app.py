@@ -1,6 +1,8 @@
 """The `jeton` command: registers the verbs and turns errors into exit codes."""
 
+import os
 import sys
+from typing import Any
 
 import typer
 
@@ -19,6 +21,9 @@ app = typer.Typer(
 for verb in (retrofit, audit, score, generate, methods, demo):
     verb.register(app)
 
+# The base of what typer raises about a command line; where its class lives depends on the version.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -36,17 +41,39 @@ def root(
 
 
 def main() -> None:
-    """Run a verb. Exit codes: 0 fine, 2 a mistake in what was asked, 130 Ctrl-C, 1 a bug."""
+    """Run a verb.
+
+    Exit codes: 0 fine, 1 a bug, 2 a mistake in what was asked, 3 a condition of `--fail-on` holds,
+    130 Ctrl-C.
+    """
     try:
-        app(standalone_mode=False)
+        # Without standalone mode typer returns the code of `typer.Exit` and of Ctrl-C.
+        code = app(prog_name="jeton", standalone_mode=False)
+        sys.stdout.flush()  # here, so that a reader that has gone is noticed here
     except JetonError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (KeyboardInterrupt, typer.Abort):
-        print("\ninterrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        code = _complain(str(error), error.hint)
+    except _USAGE_ERROR as error:
+        code = _complain_about_usage(error)
+    except typer.Abort:
+        code = 130
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; that is no error of ours
-        raise SystemExit(0) from None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    if code == 130:
+        print("\ninterrupted", file=sys.stderr)
+    if code:
+        raise SystemExit(code)
+
+
+def _complain(message: str, hint: str | None) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    return 2
+
+
+def _complain_about_usage(error: Any) -> int:
+    """Say what is wrong with a command line; typer itself shows the help when there is none."""
+    message = error.format_message()
+    verb = error.ctx.command_path if error.ctx is not None else "jeton"
+    return _complain(message, f"{verb} --help") if message else 2
