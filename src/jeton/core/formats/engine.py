@@ -1,6 +1,7 @@
 """The `tokenizers` library as the encoding engine of a tokenizer.json."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from jeton.core.formats.source import NO_MERGES, Source
 from jeton.errors import TokenizerError
 
 T = TypeVar("T")
+
+_MARK = "\ufdd0"  # a noncharacter: not for interchange, so hardly ever in a text
 
 
 def call_engine(function: Callable[..., T], *args: Any, name: str, **kwargs: Any) -> T:
@@ -44,7 +47,7 @@ class HuggingFaceSource(Source):
 
     def __init__(
         self,
-        raw: str,
+        raw: bytes,
         *,
         name: str,
         special_tokens: dict[str, int],
@@ -52,13 +55,18 @@ class HuggingFaceSource(Source):
         pre_tokenizer: dict[str, Any] | None,
         ignore_merges: bool,
     ) -> None:
-        self.tokenizer_json = raw
+        self._raw = raw  # bytes take a half or a quarter of the memory of str
         self.pre_tokenizer = pre_tokenizer
         self.ignore_merges = ignore_merges
         self._name = name
         self._special = special_tokens
         self._normalizers = [step for step in normalizers if not is_space_mapping(step)]
         self._new_ids: dict[int, int] = {}
+
+    @property
+    def tokenizer_json(self) -> str:
+        """Content of the tokenizer.json."""
+        return self._raw.decode()
 
     @cached_property
     def _engine(self) -> Tokenizer:
@@ -80,12 +88,21 @@ class HuggingFaceSource(Source):
 
     def encode(self, text: str, *, is_start: bool = True) -> list[int]:
         """Return the ids of a text; without its start rule where `is_start` is false."""
+        if _MARK in text:  # cut, so that no text holds the whole name of a hidden special token
+            parts = re.split(f"(?<={_MARK})", text)
+            encoded = [self._encode(part, is_start and i == 0) for i, part in enumerate(parts)]
+            return [token_id for ids in encoded for token_id in ids]
+        return self._encode(text, is_start)
+
+    def _encode(self, text: str, is_start: bool) -> list[int]:
         engine = self._engine if is_start else self._inner_engine
         encoding = call_engine(engine.encode, text, add_special_tokens=False, name=self._name)
         return self._rename(encoding.ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of many texts, on all threads."""
+        if any(_MARK in text for text in texts):
+            return [self.encode(text) for text in texts]
         encodings = call_engine(
             self._engine.encode_batch_fast, texts, add_special_tokens=False, name=self._name
         )
@@ -104,8 +121,8 @@ class HuggingFaceSource(Source):
 
     def merges(self) -> npt.NDArray[np.int64]:
         """Return left id, right id and result id of each merge, in order of rank."""
-        model = json.loads(self.tokenizer_json or "{}")["model"]
-        if not model.get("merges"):
+        model = json.loads(self._raw)["model"]
+        if not model.get("merges") or isinstance(model["vocab"], list):
             return NO_MERGES
         vocab = model["vocab"]
         skip = len(model.get("continuing_subword_prefix") or "")
@@ -113,7 +130,7 @@ class HuggingFaceSource(Source):
         return np.array([(vocab[a], vocab[b], vocab[a + b[skip:]]) for a, b in pairs], np.int64)
 
     def _build(self, *, is_start: bool) -> Tokenizer:
-        document = json.loads(self.tokenizer_json or "{}")
+        document = json.loads(self._raw)
         for part in ("truncation", "padding", "post_processor", "decoder"):
             document[part] = None
         added = [
@@ -164,14 +181,14 @@ class HuggingFaceSource(Source):
 
 
 def _unwritable(token_id: int) -> str:
-    """Return a content between noncharacters, which no text for interchange contains."""
-    return f"\ufdd0{token_id}\ufdd1"
+    """Return a name for a hidden special token; `encode` cuts texts that could hold it."""
+    return f"{_MARK}{token_id}{_MARK}"
 
 
 def _drop_start_rule(document: dict[str, Any]) -> None:
     """Switch off everything that puts a space before a text."""
 
-    def visit(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    def visit(part: dict[str, Any] | None, children: str) -> dict[str, Any] | None:
         if part is None or part["type"] == "Prepend":
             return None
         if part["type"] == "Metaspace":
@@ -179,11 +196,10 @@ def _drop_start_rule(document: dict[str, Any]) -> None:
             return {**kept, "prepend_scheme": "never"}
         if part["type"] == "ByteLevel":
             return {**part, "add_prefix_space": False}
-        for children in ("normalizers", "pretokenizers"):
-            if part["type"] == "Sequence" and children in part:
-                inner = [new for one in part[children] if (new := visit(one)) is not None]
-                return {**part, children: inner}
+        if part["type"] == "Sequence":
+            inner = [new for one in part[children] if (new := visit(one, children)) is not None]
+            return {**part, children: inner}
         return part
 
-    for key in ("normalizer", "pre_tokenizer"):
-        document[key] = visit(document.get(key))
+    for key, children in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        document[key] = visit(document.get(key), children)

@@ -67,16 +67,19 @@ class Source:
     """The engine behind a vocabulary; built from the file's content when first used.
 
     Attributes:
-        tokenizer_json: The content of tokenizer.json, or None for other formats.
         pre_tokenizer: The pre-tokenizer in the words of tokenizer.json, or None.
         ignore_merges: A whole pretoken that is a token is taken without merging.
         takes_bytes: `encode_bytes` works on any bytes, without UTF-8 and pretokens.
     """
 
-    tokenizer_json: str | None = None
     pre_tokenizer: dict[str, Any] | None = None
     ignore_merges: bool = False
     takes_bytes: bool = False
+
+    @property
+    def tokenizer_json(self) -> str | None:
+        """Content of the tokenizer.json, or None for other formats."""
+        return None
 
     def encode(self, text: str, *, is_start: bool = True) -> list[int]:
         """Return the ids of a text; without its start rule where `is_start` is false."""

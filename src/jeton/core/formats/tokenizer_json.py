@@ -4,6 +4,7 @@ Facts (bytes, kinds, rules) are read from the JSON; the library itself is the en
 is started only when something is encoded.
 """
 
+import codecs
 import json
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -85,14 +86,15 @@ def read_tokenizer_json(
     )
 
 
-def _parse(content: str | bytes | Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-    """Return the JSON text and the object."""
+def _parse(content: str | bytes | Mapping[str, Any], name: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the JSON in UTF-8, and the object."""
     try:
         if isinstance(content, Mapping):
-            raw = json.dumps(content, ensure_ascii=False)
+            raw = json.dumps(content, ensure_ascii=False).encode()
         else:
-            raw = content if isinstance(content, str) else content.decode("utf-8-sig")
-        document = json.loads(raw)
+            raw = content.encode() if isinstance(content, str) else content
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+        document = json.loads(raw.decode())
     except RecursionError as error:
         raise TokenizerError(f"{name}: the JSON nests too deep", hint=_DAMAGED) from error
     except (ValueError, TypeError) as error:
@@ -149,8 +151,10 @@ def _check_merges(model: dict[str, Any], vocab: dict[str, int], name: str) -> No
         return
     if not isinstance(merges, list):
         raise TokenizerError(f"{name}: model.merges must be a list", hint=_DAMAGED)
-    prefix = model.get("continuing_subword_prefix")
-    skip = len(prefix) if isinstance(prefix, str) else 0
+    prefix = model.get("continuing_subword_prefix") or ""
+    if not isinstance(prefix, str):
+        raise TokenizerError(f"{name}: model.continuing_subword_prefix must be a string")
+    skip = len(prefix)
     for rank, merge in enumerate(merges):
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not is_pair(pair):
@@ -249,8 +253,8 @@ def _model_kind(
 ) -> ModelKind:
     if isinstance(model.get("vocab"), list):
         return ModelKind.UNIGRAM
-    if model.get("type") in _MODEL_KEYS:
-        return _MODEL_KEYS[model["type"]]
+    if (kind := _MODEL_KEYS.get(str(model.get("type")))) is not None:
+        return kind
     if "merges" not in model:  # old files have no type; the library tells them apart like this
         is_word_piece = "max_input_chars_per_word" in model
         return ModelKind.WORDPIECE if is_word_piece else ModelKind.WORD_LEVEL
