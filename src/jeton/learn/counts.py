@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from jeton.errors import ConfigError, InputError, MissingExtraError
 from jeton.learn.pretokenize import Pretokenizer
 
 _SHARD_CHARACTERS = 1 << 22
+_BLOCK_CHARACTERS = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,32 @@ def count_pretokens(
         raise InputError("the texts are empty", hint="give text to learn from")
     counts = {key.encode("utf-8", errors="surrogatepass"): n for key, n in total.items()}
     return PretokenCounts(counts, num_bytes, num_documents)
+
+
+def sample(texts: Iterable[str], sample_bytes: int) -> list[str]:
+    """Return about `sample_bytes` of texts, as blocks of lines spread evenly over each of them.
+
+    Which blocks of a text are taken depends on that text and the share alone, so the order of the
+    texts does not matter.
+    """
+    total = sum(len(text) for text in texts)
+    if total <= sample_bytes:
+        return list(texts)
+    share = sample_bytes / total
+    taken = []
+    for text in texts:
+        # The phase spreads the choice over texts of a single block.
+        place, start = crc32(text.encode("utf-8", errors="surrogatepass")) / 2**32, 0
+        while start < len(text):
+            end = text.find("\n", start + _BLOCK_CHARACTERS) + 1
+            if not 0 < end <= start + 2 * _BLOCK_CHARACTERS:
+                end = start + _BLOCK_CHARACTERS
+            place += share
+            if place >= 1:
+                place -= 1
+                taken.append(text[start:end])
+            start = end
+    return taken
 
 
 def _size(shard: list[str]) -> int:
