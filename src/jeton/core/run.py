@@ -22,6 +22,9 @@ from typing import Any
 from jeton.errors import ConfigError, CorruptRunError, DiskFullError
 
 SCHEMA_VERSION = 1
+_CANNOT_WRITE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+)
 _PACKAGES = ("jeton", "torch", "transformers", "tokenizers", "numpy")
 
 
@@ -80,7 +83,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in _CANNOT_WRITE:
             raise
         raise DiskFullError(
             f"cannot write {path}: {error.strerror}",
@@ -133,7 +136,9 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> "RunFolder":
+    def create(
+        cls, path: Path, config: Mapping[str, Any], inputs: Mapping[str, str]
+    ) -> "RunFolder":
         """Make the folder and write `run.json`.
 
         Raises:

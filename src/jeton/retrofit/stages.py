@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from jeton.audit.run import AuditResult, audit
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.run import disk_errors
 from jeton.core.vocabulary import Vocabulary
+from jeton.errors import DiskFullError
 from jeton.learn.export import export_tokenizer
 from jeton.learn.registry import LEARNERS
 from jeton.lm.bits import bits_per_byte
@@ -158,6 +160,12 @@ def save_folder(model: Any, tokenizer_folder: Path, folder: Path) -> None:
                 shutil.copyfile(file, partial / file.name)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
+        except SafetensorError as error:  # its writer has no other class for a full disk
+            shutil.rmtree(partial, ignore_errors=True)
+            raise DiskFullError(
+                f"cannot write {folder}: {error}",
+                hint="free some space, then finish the run with --resume",
+            ) from error
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -1,4 +1,4 @@
-"""A small real model, trained by this project, and its draft; see MODEL_CARD.md beside this file."""
+"""A small real model, trained by this project, and its draft; see the MODEL_CARD.md here."""
 
 import hashlib
 import sysconfig

@@ -201,7 +201,8 @@ class _Run:
         partial = path.with_name(path.name + ".partial")
         with disk_errors(path):
             try:
-                torch.save(state, partial)
+                with partial.open("wb") as file:  # a full disk is an OSError only through a file
+                    torch.save(state, file)
                 partial.replace(path)
             except BaseException:
                 partial.unlink(missing_ok=True)

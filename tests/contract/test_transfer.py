@@ -1,0 +1,209 @@
+"""Every initializer and healer keeps the laws of `jeton.transfer.contract`."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from jeton.core.vocabulary import Vocabulary
+from jeton.errors import ConfigError, CorruptRunError, TokenizerMismatchError, UnsupportedModelError
+from jeton.testing.models import FAMILIES, tiny_model
+from jeton.testing.transfer import check_healer_resumes, check_initializer
+from jeton.transfer.contract import HealInput, InitInput
+from jeton.transfer.initializers.mean import Mean
+from jeton.transfer.registry import HEALERS, INITIALIZERS
+from jeton.transfer.transplant import transplant
+
+TEXT = "the cat sat on the mat and the other cat ran after the hat\n" * 30
+CODE = "def add(first, second):\n    return first + second\n\n\nclass Adder:\n    pass\n" * 30
+
+
+def make_vocabulary(text: str, size: int) -> Vocabulary:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[AddedToken("<s>", special=True), AddedToken("<pad>", special=True)],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([text], trainer)
+    return Vocabulary.from_tokenizer_json(tokenizer.to_str())
+
+
+@pytest.fixture(scope="module")
+def source() -> Vocabulary:
+    return make_vocabulary(TEXT, 290)
+
+
+@pytest.fixture(scope="module")
+def destination() -> Vocabulary:
+    return make_vocabulary(CODE, 310)
+
+
+@pytest.mark.parametrize("name", INITIALIZERS.names())
+def test_initializer_keeps_the_laws(name: str, source: Vocabulary, destination: Vocabulary):
+    check_initializer(INITIALIZERS.create(name), source, destination)
+
+
+def test_the_check_sees_an_initializer_that_copies_nothing(source, destination):
+    class Shifted(Mean):
+        def initialize(self, inputs: InitInput):
+            result = Mean.initialize(self, inputs)
+            result.input_embeddings[5] += 1
+            return result
+
+    with pytest.raises(AssertionError):
+        check_initializer(Shifted(), source, destination)
+
+
+def test_mean_equals_the_worked_example():
+    golden = json.loads(
+        (Path(__file__).parents[1] / "golden/transfer/mean.json").read_text(encoding="utf-8")
+    )
+
+    def vocabulary(tokens: list[str], merges: list[tuple[str, str]]) -> Vocabulary:
+        model = models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges)
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return Vocabulary.from_tokenizer_json(tokenizer.to_str())
+
+    old = list(golden["rows"])
+    source = vocabulary(old, [])
+    merges = [("a", "b"), ("ab", "c"), ("a", "ab")]
+    destination = vocabulary([*old, "ab", "abc", "aab"], merges)
+    rows = torch.tensor(list(golden["rows"].values()), dtype=torch.float64)
+    result = Mean().initialize(InitInput(source, destination, rows))
+    expected = torch.tensor(
+        [*golden["rows"].values(), *golden["new"].values()], dtype=torch.float64
+    )
+    # The mean is taken in float32.
+    torch.testing.assert_close(result.input_embeddings, expected, atol=1e-6, rtol=0)
+    assert (result.num_copied, result.num_composed, result.num_fallback) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_identity_transplant_is_bit_identical(family: str, source: Vocabulary):
+    model = tiny_model(family, vocab_size=source.vocab_size + 6)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moved, result = transplant(model, source, source, Mean())
+    ids = torch.arange(0, 24)[None]
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits[..., : source.vocab_size]
+        assert torch.equal(moved(input_ids=ids).logits, expected)
+    assert result.num_copied == source.vocab_size
+    assert moved.config.get_text_config().vocab_size == source.vocab_size
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), f"the source's {name} was touched"
+    is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    still_tied = moved.get_input_embeddings().weight is moved.get_output_embeddings().weight
+    assert is_tied == still_tied
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_moved_model_saves_and_loads(
+    family: str, source: Vocabulary, destination: Vocabulary, tmp_path: Path
+):
+    from transformers import AutoModelForCausalLM
+
+    moved, _ = transplant(
+        tiny_model(family, vocab_size=source.vocab_size), source, destination, Mean()
+    )
+    moved.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ids = torch.arange(destination.vocab_size - 20, destination.vocab_size)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, moved(input_ids=ids).logits)
+        assert loaded(input_ids=ids).logits.shape[-1] == destination.vocab_size
+
+
+def test_special_ids_follow_their_names(source: Vocabulary, destination: Vocabulary):
+    model = tiny_model("llama", vocab_size=source.vocab_size)
+    model.config.bos_token_id = source.special_tokens["<s>"]
+    model.generation_config.eos_token_id = [source.special_tokens["<pad>"]]
+    moved, _ = transplant(model, source, destination, Mean())
+    assert moved.config.bos_token_id == destination.special_tokens["<s>"]
+    assert moved.generation_config.eos_token_id == [destination.special_tokens["<pad>"]]
+    assert model.config.bos_token_id == source.special_tokens["<s>"]
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(source, destination):
+    with pytest.raises(TokenizerMismatchError, match="only 100 rows"):
+        transplant(tiny_model("llama", vocab_size=100), source, destination, Mean())
+
+
+def test_quantised_embeddings_are_refused(source: Vocabulary, destination: Vocabulary):
+    model = tiny_model("llama", vocab_size=source.vocab_size)
+    rows = model.get_input_embeddings().weight
+    model.get_input_embeddings().weight = torch.nn.Parameter(rows.to(torch.int8), False)
+    with pytest.raises(UnsupportedModelError, match="quantised"):
+        transplant(model, source, destination, Mean())
+
+
+SMALL = {"length": 16, "batch_tokens": 64, "micro_tokens": 32}
+
+
+def heal_input(vocabulary: Vocabulary, folder: Path) -> HealInput:
+    ids = torch.tensor(vocabulary.encode(CODE * 3))
+    return HealInput(
+        model=tiny_model("llama", vocab_size=vocabulary.vocab_size),
+        vocabulary=vocabulary,
+        token_ids=ids,
+        replay_ids=torch.tensor(vocabulary.encode(TEXT)),
+        num_steps=6,
+        seed=3,
+        checkpoint=folder / "healing.pt",
+        teacher=tiny_model("llama", vocab_size=vocabulary.vocab_size),
+        teacher_vocabulary=vocabulary,
+    )
+
+
+@pytest.mark.parametrize("name", HEALERS.names())
+def test_healer_resumes_to_the_same_weights(name: str, source: Vocabulary, tmp_path: Path):
+    check_healer_resumes(HEALERS.create(name, SMALL), heal_input(source, tmp_path), kill_after=3)
+
+
+@pytest.mark.parametrize("name", HEALERS.names())
+def test_healing_lowers_the_loss(name: str, source: Vocabulary, tmp_path: Path):
+    from dataclasses import replace
+
+    inputs = replace(heal_input(source, tmp_path), num_steps=60)
+    result = HEALERS.create(name, SMALL).heal(inputs)
+    assert result.curve[-1].bits_per_byte < 0.8 * result.curve[0].bits_per_byte
+    assert result.num_steps == 60
+    assert result.num_bytes > result.num_tokens  # tokens are longer than a byte
+
+
+def test_a_checkpoint_of_other_options_is_refused(source: Vocabulary, tmp_path: Path):
+    from dataclasses import replace
+
+    inputs = heal_input(source, tmp_path)
+    HEALERS.create("cross_entropy", SMALL).heal(replace(inputs, num_steps=2))
+    with pytest.raises(CorruptRunError, match="other options"):
+        HEALERS.create("cross_entropy", SMALL).heal(inputs)
+
+
+def test_a_damaged_checkpoint_is_refused(source: Vocabulary, tmp_path: Path):
+    inputs = heal_input(source, tmp_path)
+    assert inputs.checkpoint is not None
+    inputs.checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(CorruptRunError, match="damaged"):
+        HEALERS.create("cross_entropy", SMALL).heal(inputs)
+
+
+def test_healing_without_text_says_so(source: Vocabulary, tmp_path: Path):
+    from dataclasses import replace
+
+    inputs = replace(heal_input(source, tmp_path), token_ids=torch.arange(4))
+    with pytest.raises(ConfigError, match="more text"):
+        HEALERS.create("cross_entropy", SMALL).heal(inputs)
+
+
+@pytest.mark.parametrize("bad", [{"replay": 1.0}, {"embeddings_only": -0.1}, {"length": 0}])
+def test_bad_options_are_refused(bad: dict):
+    with pytest.raises(ConfigError):
+        HEALERS.create("cross_entropy", bad)
