@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
 from jeton.lm.cache import SlotCache
@@ -15,6 +15,9 @@ from jeton.testing.models import CHAIN_ONLY_FAMILIES, FAMILIES, tiny_model
 
 ALL_FAMILIES = FAMILIES + CHAIN_ONLY_FAMILIES
 VOCAB = 64
+# Qwen3-Next computes its recurrence in float32 whatever the dtype, and two of its own plain
+# forwards (whole and split) differ by up to 2e-4 with weights as large as those of tiny models.
+TOLERANCE = dict.fromkeys(ALL_FAMILIES, 1e-4) | {"qwen3_next": 1e-3}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -72,7 +75,7 @@ def check_rounds(
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_tree_gives_the_logits_of_each_path(family):
-    check_rounds(model_of(family), tolerance=1e-4)
+    check_rounds(model_of(family), tolerance=TOLERANCE[family])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -84,6 +87,34 @@ def test_families_take_trees(family):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_tree_law_under_other_seeds(family, seed):
     check_rounds(model_of(family), tolerance=1e-4, seed=seed)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3", "phi3"])
+@pytest.mark.parametrize("length", [1, 4, 5, 6, 7, 12])
+def test_tree_law_around_the_window(family, length):
+    rng = random.Random(length)
+    runner = Runner(model_of(family))
+    runner.prefill(random_ids(rng, length))
+    for num_nodes in (1, 2, 7, 12):
+        for is_chain in (True, False):
+            assert worst_error(runner, random_tree(rng, num_nodes, is_chain=is_chain)) <= 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_token_steps_have_the_bits_of_transformers(family, dtype):
+    model = model_of(family, dtype)
+    ids = random_ids(random.Random(9), 30)
+    runner = Runner(model)
+    found = [runner.prefill(ids[:9])]
+    for token_id in ids[9:]:
+        found.append(runner.verify(TokenTree.chain([token_id])).logits[0])
+        runner.commit([0])
+    cache = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        for step, part in enumerate([ids[:9], *([i] for i in ids[9:])]):
+            logits = model(torch.tensor([part]), past_key_values=cache, logits_to_keep=1).logits
+            assert torch.equal(found[step], logits[0, -1].float()), step
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
@@ -102,8 +133,9 @@ def test_bf16_agrees_up_to_its_rounding(family):
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("family", ALL_FAMILIES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.25)])
-def test_tree_law_on_cuda(family, dtype, tolerance):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tree_law_on_cuda(family, dtype):
+    tolerance = TOLERANCE[family] if dtype == torch.float32 else 0.25
     check_rounds(model_of(family, dtype, "cuda"), tolerance=tolerance)
 
 
@@ -114,10 +146,10 @@ def test_chunked_prefill_equals_one_shot(family):
     expected = plain(model, ids)
     for chunk in (1, 4, 18, 512):
         found = Runner(model).prefill(torch.tensor(ids), chunk=chunk)
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found, expected, atol=TOLERANCE[family], rtol=0)
     again = Runner(model)
     again.prefill(ids[:7])
-    torch.testing.assert_close(again.prefill(ids[7:]), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again.prefill(ids[7:]), expected, atol=TOLERANCE[family], rtol=0)
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
@@ -130,9 +162,13 @@ def test_truncate_and_refill_equals_plain(family):
     assert (runner.length, runner.token_ids) == (5, ids[:5])
     other = random_ids(rng, 9)
     found = runner.prefill(other)
-    torch.testing.assert_close(found, plain(runner.model, ids[:5] + other), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        found, plain(runner.model, ids[:5] + other), atol=TOLERANCE[family], rtol=0
+    )
     runner.truncate(0)
-    torch.testing.assert_close(runner.prefill(other), plain(runner.model, other), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        runner.prefill(other), plain(runner.model, other), atol=TOLERANCE[family], rtol=0
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -166,8 +202,10 @@ def test_forks_are_independent(family):
     runner.commit([0, 1])
     found_right = fork.prefill(right)
     found_left = runner.prefill(left[2:])
-    torch.testing.assert_close(found_left, plain(model, ids + left), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found_right, plain(model, ids + right), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found_left, plain(model, ids + left), atol=TOLERANCE[family], rtol=0)
+    torch.testing.assert_close(
+        found_right, plain(model, ids + right), atol=TOLERANCE[family], rtol=0
+    )
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
@@ -176,7 +214,7 @@ def test_a_new_verify_drops_the_nodes_of_the_last(family):
     runner = Runner(model_of(family))
     runner.prefill(random_ids(rng, 8))
     runner.verify(TokenTree.chain(random_ids(rng, 5)))
-    assert worst_error(runner, TokenTree.chain(random_ids(rng, 4))) <= 1e-4
+    assert worst_error(runner, TokenTree.chain(random_ids(rng, 4))) <= TOLERANCE[family]
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
@@ -184,7 +222,7 @@ def test_verify_works_on_an_empty_cache(family):
     rng = random.Random(6)
     runner = Runner(model_of(family))
     tree = random_tree(rng, 9, is_chain=not runner.supports_trees)
-    assert worst_error(runner, tree) <= 1e-4
+    assert worst_error(runner, tree) <= TOLERANCE[family]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "qwen3_next"])
@@ -207,7 +245,7 @@ def test_recurrent_models_refuse_trees_and_stay_usable(family):
     with pytest.raises(UnsupportedModelError, match="chains"):
         runner.verify(TokenTree([4, 5], [-1, -1]))
     assert runner.length == 3
-    assert worst_error(runner, TokenTree.chain([4, 5, 6])) <= 1e-4
+    assert worst_error(runner, TokenTree.chain([4, 5, 6])) <= TOLERANCE[family]
 
 
 def test_dry_run_refuses_a_model_that_ignores_masks():

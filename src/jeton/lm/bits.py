@@ -191,8 +191,9 @@ def _score(lm: LanguageModel, sequences: list[list[int]], windows: list[Window])
     longest = max(len(ids) for ids in inputs)
     padded = [ids + [0] * (longest - len(ids)) for ids in inputs]  # causal: padding is not seen
     kept = longest - min(w.first - 1 - w.start for w in windows)
-    can_keep = "logits_to_keep" in inspect.signature(lm.model.forward).parameters
-    options: dict[str, Any] = {"logits_to_keep": kept} if can_keep else {}
+    accepted = inspect.signature(lm.model.forward).parameters
+    wanted: dict[str, Any] = {"logits_to_keep": kept, "use_cache": False}
+    options = {name: value for name, value in wanted.items() if name in accepted}
     with torch.inference_mode():
         output = lm.model(input_ids=torch.tensor(padded, device=lm.device), **options)
         logits: Tensor = output.logits[:, -kept:]  # (batch, kept, num_embeddings)

@@ -172,11 +172,10 @@ class SlotCache:
             None (no mask is needed), a tensor of shape (1, 1, nodes, visible), or a dict of them by
             layer type.
         """
+        if len(tree) == 1:  # left to the model: its own choice keeps the bits of `generate`
+            return None
         if self._by_type is None:
-            window = self._windows[0]
-            return None if len(tree) == 1 else self._one_mask(tree, window, additive, device)
-        if len(tree) == 1:  # the views show exactly what one token may see
-            return dict.fromkeys(self._by_type)
+            return self._one_mask(tree, self._windows[0], additive, device)
         return {
             name: self._one_mask(tree, window, additive, device)
             for name, window in self._by_type.items()

@@ -39,7 +39,7 @@ class Runner:
     Models of plain attention (full or sliding) take trees; recurrent, hybrid and other models
     take chains. The logits are those of the plain forward up to the rounding of the dtype. Where
     rotary frequencies depend on the text's length (dynamic NTK, LongRoPE) tokens keep the
-    frequencies they were read with, as in `generate`.
+    frequencies they were read with, so that logits differ once the text outgrows the first table.
 
     Example:
         >>> from jeton.testing.models import tiny_model
