@@ -5,6 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -207,6 +208,15 @@ def test_curves_break_where_a_point_is_missing() -> None:
     block = Lines("t", "x", "y", (("a", (1, 2, 3, 4, 5), (1.0, 2.0, nan, 4.0, 5.0)),))
     (path,) = [e for e in svgs(render_html(document(block)))[0].iter() if e.tag.endswith("path")]
     assert re.findall("[ML]", path.get("d") or "") == ["M", "L", "M", "L"]
+
+
+def test_values_at_the_curves_ends_do_not_cover_each_other() -> None:
+    series = tuple((name, (1, 2), (3.0, 1.0 + i / 1000)) for i, name in enumerate("abc"))
+    picture = svgs(render_html(document(Lines("t", "x", "y", series, digits=4))))[0]
+    ends = [e for e in picture.iter() if e.get("class") == "value"]
+    assert sorted(e.text or "" for e in ends) == ["1.000", "1.001", "1.002"]
+    heights = sorted(float(e.get("y") or 0) for e in ends)
+    assert min(b - a for a, b in pairwise(heights)) >= 14
 
 
 def test_numeric_columns_are_found() -> None:

@@ -194,12 +194,19 @@ def _last_values(
         if point is not None
     ]
     ends.sort()
-    body = []
+    places = []
     reached = -math.inf
-    for y, x, label, colour in ends:
+    for y, *_ in ends:
         reached = max(y + 4.5, reached + 15)
+        places.append(reached)
+    limit = max(y_scale.start, y_scale.stop) + 4.5
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], limit)
+        limit = places[index] - 15
+    body = []
+    for (y, x, label, colour), place in zip(ends, places, strict=True):
         body.append(svg.element("circle", cx=x, cy=y, r=3.5, class_=f"f{colour}"))
-        body.append(svg.text(label, x + 8, reached, "value"))
+        body.append(svg.text(label, x + 8, place, "value"))
     return body
 
 
