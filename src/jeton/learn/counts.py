@@ -165,6 +165,19 @@ def count_pretokens(
     return PretokenCounts(counts, num_bytes, num_documents)
 
 
+def check_rereadable(texts: Iterable[str]) -> None:
+    """Refuse an iterator, which could be read only once.
+
+    Raises:
+        InputError: the texts are one.
+    """
+    if iter(texts) is texts:
+        raise InputError(
+            "the texts are an iterator, which can be read only once",
+            hint="give a list, or anything that can be iterated again",
+        )
+
+
 def sample(texts: Iterable[str], sample_bytes: int) -> list[str]:
     """Return about `sample_bytes` of texts, as blocks of lines spread evenly over each of them.
 

@@ -24,7 +24,7 @@ from jeton.learn.byte_level import (
     read_base,
 )
 from jeton.learn.contract import LearnedVocabulary
-from jeton.learn.counts import count_pretokens
+from jeton.learn.counts import check_rereadable, count_pretokens
 from jeton.learn.engine import MergeEngine, Words
 from jeton.learn.pretokenize import Pretokenizer
 from jeton.learn.results import (
@@ -76,6 +76,7 @@ class Bpe:
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
         began = time.perf_counter()
+        check_rereadable(texts)
         source = read_base(base)
         if vocab_size is None:
             vocab_size = source.vocab_size if source else DEFAULT_VOCAB_SIZE

@@ -24,7 +24,7 @@ from jeton.learn.byte_level import (
     start_from,
 )
 from jeton.learn.contract import LearnedVocabulary
-from jeton.learn.counts import count_pretokens, sample
+from jeton.learn.counts import check_rereadable, count_pretokens, sample
 from jeton.learn.engine import MergeEngine, Words
 from jeton.learn.pretokenize import Pretokenizer
 from jeton.learn.results import base_bytes_per_token, check_reached, finish
@@ -70,6 +70,7 @@ class Extend:
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to an eighth more than the base's."""
         began = time.perf_counter()
+        check_rereadable(texts)
         source = read_base(base)
         if source is None:
             raise ConfigError(
