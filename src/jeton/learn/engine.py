@@ -240,7 +240,8 @@ class MergeEngine:
 
     def replay(self) -> None:
         """Apply the rules that were given."""
-        self._advance(0, int(self._meta[k.FORCED]), False)
+        if self._meta[k.PHASE] != k.ACCEPT:  # else they are applied, and `best` waits for a word
+            self._advance(0, int(self._meta[k.FORCED]), False)
 
     def learn(
         self, vocab_size: int = NO_LIMIT, *, num_merges: int | None = None, veto: Veto | None = None
