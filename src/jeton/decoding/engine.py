@@ -2,24 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from jeton.decoding.contract import (
     DecodingStats,
+    Draft,
     DraftContext,
     Drafter,
+    Law,
     Sampling,
     Step,
     Verifier,
 )
-from jeton.decoding.filters import filter_rows
+from jeton.decoding.filters import Processor, TreeLogits
 from jeton.decoding.prompt import prompt_ids, stop_token_ids
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.verifiers.greedy import Greedy
 from jeton.decoding.verifiers.seed_exact import SeedExact
-from jeton.errors import ConfigError, UnsupportedModelError
+from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
 from jeton.lm.load import LanguageModel
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
@@ -83,12 +85,14 @@ def generate(
         on_tokens: Called with the tokens of each step, for streaming.
 
     Raises:
-        ConfigError: a prompt without tokens, a bound below 1.
+        ConfigError: a prompt without tokens or longer than the context, a bound below 1, a
+            verifier that does not fit the temperature or the drafter.
         TokenizerMismatchError: prompt ids out of range, or a draft model of another vocabulary.
+        UnknownMethodError: there is no such drafter.
         UnsupportedModelError: a tree drafter on a model that takes no trees.
 
     Example:
-        >>> from jeton.testing.models import tiny_language_model
+        >>> from jeton.testing.decoding import tiny_language_model
         >>> lm = tiny_language_model("llama")
         >>> plain = generate(lm, [5, 6, 7], max_new_tokens=8, stop_ids=[])
         >>> drafted = generate(
@@ -135,127 +139,181 @@ class DecodingLoop:
         num_draft_tokens: int = 8,
         draft_model: LanguageModel | None = None,
         runner: Runner | None = None,
+        processors: Sequence[Processor] = (),
     ) -> None:
         if num_draft_tokens < 0:
             raise ConfigError(f"num_draft_tokens must be at least 0, got {num_draft_tokens}")
+        _check_verifier(verifier, sampling)
         self.lm, self.drafter, self.verifier, self.sampling = lm, drafter, verifier, sampling
         self.num_draft_tokens = num_draft_tokens
         self.draft_model = draft_model
+        self.processors = processors
         self.runner = runner or Runner(lm.model)
         self.stats = DecodingStats()
-        needs = drafter.needs if drafter is not None else frozenset()
-        self._wants_hidden, self._wants_logits = "hidden" in needs, "logits" in needs
-        if drafter is not None and drafter.makes_trees and not self.runner.supports_trees:
-            raise UnsupportedModelError(
-                f"{lm.name} takes no token trees, {type(drafter).__name__} proposes them",
-                hint="choose a drafter that proposes chains, such as prompt_lookup",
-            )
-        if "draft_model" in needs and draft_model is None:
-            raise ConfigError(
-                f"{type(drafter).__name__} needs a draft model", hint="give --draft-model"
-            )
-        self._plain = sampling.is_plain_greedy
+        self._wants_hidden = self._wants_logits = False
         self._vocab_size = lm.vocabulary.vocab_size
+        if drafter is not None:
+            _check_drafter(drafter, verifier, lm, self.runner, draft_model)
+            self._wants_hidden = "hidden" in drafter.needs
+            self._wants_logits = "logits" in drafter.needs
 
     def run(
         self, token_ids: list[int], max_new_tokens: int, stops: frozenset[int] = frozenset()
     ) -> Iterator[tuple[int, ...]]:
         """Yield the tokens of each step; ends at a stop token or at a limit."""
-        if max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-        longest = self.runner.max_length or len(token_ids) + max_new_tokens
-        room = longest - len(token_ids)
-        if room < 1:
-            raise ConfigError(
-                f"the prompt has {len(token_ids)} tokens, the context of {self.lm.name} holds "
-                f"{longest}",
-                hint="shorten the prompt",
-            )
-        left = min(max_new_tokens, room)
-        self.stats = DecodingStats(num_prompt_tokens=len(token_ids))
+        left = self._room(len(token_ids), max_new_tokens)
+        stats = self.stats = DecodingStats(num_prompt_tokens=len(token_ids))
         self.runner.reset()
+        started = time.perf_counter()
         if self.drafter is not None:
             self.drafter.begin(
                 DraftContext(
-                    token_ids, self._vocab_size, self.sampling, self.draft_model, self.runner
+                    token_ids,
+                    self._vocab_size,
+                    self.sampling,
+                    self.draft_model,
+                    self.runner,
+                    self.verifier.draws,
                 )
             )
         context = list(token_ids)
-        started = time.perf_counter()
         logits = self.runner.prefill(token_ids)
-        self.stats.prefill_s = time.perf_counter() - started
-        root = TokenTree.chain(token_ids[-1:])
-        rows = self._filtered(logits[None], root, context)
-        step = Step(root, (0,), (self.verifier.select(root, rows, len(context)).next_token,))
+        stats.prefill_s = time.perf_counter() - started
+        step = self._select(Draft([token_ids[-1]], [-1]), logits[None], None, context)
         while True:
-            self.stats.num_steps += 1
+            stats.num_steps += 1
             new = _cut(step.token_ids, left, stops)
+            if self.drafter is not None:
+                self._observe(step, new)
             left -= len(new)
             context.extend(new)
-            self.stats.num_tokens += len(new)
+            stats.num_tokens += len(new)
             yield new
             if left == 0 or new[-1] in stops:
                 return
-            step = self._step(context, step, left)
+            step = self._step(context, left)
 
-    def _step(self, context: list[int], last: Step, left: int) -> Step:
+    def _room(self, num_prompt: int, max_new_tokens: int) -> int:
+        """Return how many tokens may be added."""
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        if num_prompt < 1:
+            raise ConfigError("the prompt has no tokens", hint="give at least one")
+        longest = self.runner.max_length
+        if num_prompt >= longest:
+            raise ConfigError(
+                f"the prompt has {num_prompt} tokens, the context of {self.lm.name} holds "
+                f"{longest} and the answer needs at least 1",
+                hint="shorten the prompt",
+            )
+        return min(max_new_tokens, longest - num_prompt)
+
+    def _step(self, context: list[int], left: int) -> Step:
         """Draft after the context, verify in one forward and commit what holds."""
         started = time.perf_counter()
+        # The last token is drawn, not drafted: `left - 1` is all that a draft can give.
+        budget = min(self.num_draft_tokens, left - 1)
         draft = NO_DRAFT
-        if self.drafter is not None:
-            self.drafter.observe(last)
-            # The last token is drawn, not drafted: `left - 1` is all that a draft can give.
-            budget = min(self.num_draft_tokens, left - 1)
-            draft = self.drafter.propose(budget) if budget > 0 else NO_DRAFT
-        tree = _under_root(context[-1], draft)
+        if self.drafter is not None and budget > 0:
+            draft = self.drafter.propose(budget)
+        tree = under_root(context[-1], draft)
         drafted = time.perf_counter()
         verified = self.runner.verify(tree, hidden=self._wants_hidden)
-        rows = self._filtered(verified.logits, tree, context)
-        chosen = self.verifier.select(tree, rows, len(context))
-        self.runner.commit(list(chosen.path))
+        step = self._select(tree, verified.logits, verified.hidden, context)
+        self.runner.commit(list(step.accepted))
         self.stats.draft_s += drafted - started
         self.stats.verify_s += time.perf_counter() - drafted
         if len(tree) > 1:
-            self._count(tree, chosen.path)
-        accepted = tuple(tree.token_ids[node] for node in chosen.path[1:])
+            self.stats.count(tree, step.accepted)
+        return step
+
+    def _select(
+        self, tree: Draft, logits: Tensor, hidden: Tensor | None, context: list[int]
+    ) -> Step:
+        """Drop padded rows, apply the filters and let the verifier decide."""
+        raw = logits[:, : self._vocab_size]
+        rows = TreeLogits(raw, tree, context, self.sampling, self.processors)
+        chosen = self.verifier.select(tree, rows, len(context))
+        accepted = [tree.token_ids[node] for node in chosen.path[1:]]
         return Step(
             tree,
             chosen.path,
             (*accepted, chosen.next_token),
-            verified.logits if self._wants_logits else None,
-            verified.hidden,
+            raw if self._wants_logits else None,
+            hidden,
         )
 
-    def _filtered(self, logits: Tensor, tree: TokenTree, context: list[int]) -> Tensor:
-        """Drop padded rows and apply the sampling's filters, each node with its own context."""
-        rows = logits[:, : self._vocab_size]
-        if self._plain:
-            return rows
-        return filter_rows(rows, tree, context, self.sampling)
-
-    def _count(self, tree: TokenTree, path: tuple[int, ...]) -> None:
-        stats = self.stats
-        stats.num_proposed += len(tree) - 1
-        stats.num_accepted += len(path) - 1
-        deepest = max(tree.depths)
-        while len(stats.proposed_by_depth) < deepest:
-            stats.proposed_by_depth.append(0)
-            stats.accepted_by_depth.append(0)
-        for depth in tree.depths[1:]:
-            stats.proposed_by_depth[depth - 1] += 1
-        for node in path[1:]:
-            stats.accepted_by_depth[tree.depths[node] - 1] += 1
+    def _observe(self, step: Step, new: tuple[int, ...]) -> None:
+        """Tell the drafter what the step added; what was cut off never happened."""
+        assert self.drafter is not None
+        started = time.perf_counter()
+        if len(new) < len(step.token_ids):
+            step = replace(step, accepted=step.accepted[: len(new) + 1], token_ids=new)
+        self.drafter.observe(step)
+        self.stats.draft_s += time.perf_counter() - started
 
 
-def _under_root(root: int, draft: TokenTree) -> TokenTree:
+def _check_verifier(verifier: Verifier, sampling: Sampling) -> None:
+    """Refuse a greedy verifier that should sample, and the reverse."""
+    is_warm = sampling.temperature > 0
+    if verifier.is_sampler is None or verifier.is_sampler == is_warm:
+        return
+    name = type(verifier).__name__
+    if is_warm:
+        raise ConfigError(
+            f"{name} is greedy, the temperature is {sampling.temperature}",
+            hint="set the temperature to 0, or take a verifier that samples",
+        )
+    raise ConfigError(
+        f"{name} samples, the temperature is 0",
+        hint="set a temperature above 0, or take the verifier greedy",
+    )
+
+
+def _check_drafter(
+    drafter: Drafter,
+    verifier: Verifier,
+    lm: LanguageModel,
+    runner: Runner,
+    draft_model: LanguageModel | None,
+) -> None:
+    """Refuse a drafter that does not fit the model, the verifier or what was given."""
+    name = type(drafter).__name__
+    if drafter.makes_trees and not runner.supports_trees:
+        raise UnsupportedModelError(
+            f"{lm.name} takes no token trees, {name} proposes them",
+            hint="choose a drafter that proposes chains, such as prompt_lookup",
+        )
+    if verifier.needs_laws and not drafter.gives_laws:
+        raise ConfigError(
+            f"{type(verifier).__name__} needs a drafter that draws from a distribution; "
+            f"{name} does not",
+            hint="take seed_exact, which works with every drafter",
+        )
+    if "draft_model" not in drafter.needs:
+        return
+    if draft_model is None:
+        raise ConfigError(f"{name} needs a draft model", hint="give --draft-model")
+    if draft_model.vocabulary.tokens != lm.vocabulary.tokens:
+        raise TokenizerMismatchError(
+            f"{draft_model.name} and {lm.name} do not share a vocabulary "
+            f"({draft_model.vocabulary.vocab_size} and {lm.vocabulary.vocab_size} ids)",
+            hint="take a draft model with the target's tokenizer",
+        )
+
+
+def under_root(root: int, draft: TokenTree) -> Draft:
     """Return the tree of the last token with the draft below it."""
-    if not len(draft):
-        return TokenTree.chain([root])
-    return TokenTree(
+    laws = draft.laws if isinstance(draft, Draft) else {}
+    return Draft(
         [root, *draft.token_ids],
         [-1, *(parent + 1 for parent in draft.parents)],
         None if draft.logq is None else [0.0, *draft.logq],
         None if draft.source is None else [-1, *draft.source],
+        {
+            node + 1: Law(law.probabilities, tuple(child + 1 for child in law.drawn))
+            for node, law in laws.items()
+        },
     )
 
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from jeton.decoding.contract import Drafter, Sampling, Selection
+from jeton.decoding.contract import COUPLED, Drafter, Sampling, Selection, TreeLogits
 from jeton.decoding.engine import DecodingLoop
 from jeton.decoding.walk import follow
 from jeton.errors import ConfigError
@@ -27,12 +25,14 @@ class Recorded:
     token_ids: Sequence[int]
 
     is_lossless: ClassVar[bool] = False
+    is_sampler: ClassVar[bool | None] = None
+    draws: ClassVar[str] = COUPLED
+    needs_laws: ClassVar[bool] = False
 
-    def select(self, tree: TokenTree, logits: Tensor, position: int) -> Selection:
+    def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path that the record takes."""
         last = len(self.token_ids) - 1
-        chosen = [self.token_ids[min(position + depth, last)] for depth in tree.depths]
-        return follow(tree, chosen)
+        return follow(tree, lambda node: self.token_ids[min(position + tree.depths[node], last)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def replay(
     drafter: Drafter | None = None,
     num_draft_tokens: int = 8,
     runner: Runner | None = None,
+    draft_model: LanguageModel | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ReplayFigures:
     """Decode a recorded text after its first `num_prompt_tokens` tokens and time it.
@@ -79,6 +80,7 @@ def replay(
         sampling=Sampling(),
         num_draft_tokens=num_draft_tokens,
         runner=runner,
+        draft_model=draft_model,
     )
     steps = loop.run(ids[:num_prompt_tokens], len(ids) - num_prompt_tokens)
     decoded = list(next(steps))  # the prefill's token

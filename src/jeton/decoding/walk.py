@@ -1,24 +1,24 @@
 """Walk a verified tree along chosen tokens: shared by the deterministic verifiers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from jeton.decoding.contract import Selection
 from jeton.lm.tree import TokenTree
 
 
-def follow(tree: TokenTree, chosen: Sequence[int]) -> Selection:
+def follow(tree: TokenTree, choose: Callable[[int], int]) -> Selection:
     """Return the path from the root along which each node's chosen token is its child.
 
     Args:
         tree: Node 0 is the root.
-        chosen: Per node, the token that the target wants after it.
+        choose: Gives the token that the target wants after a node; asked on the path only.
     """
     parents, token_ids = tree.parents, tree.token_ids
     path = [0]
-    node = 0
+    node, wanted = 0, choose(0)
     # Children stand after their parents, so one pass over the nodes finds the path.
     for child in range(1, len(token_ids)):
-        if parents[child] == node and token_ids[child] == chosen[node]:
+        if parents[child] == node and token_ids[child] == wanted:
             path.append(child)
-            node = child
-    return Selection(tuple(path), int(chosen[node]))
+            node, wanted = child, choose(child)
+    return Selection(tuple(path), wanted)

@@ -29,6 +29,7 @@ class PromptLookup:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     makes_trees: ClassVar[bool] = False
+    gives_laws: ClassVar[bool] = False
 
     _token_ids: list[int] = field(default_factory=list, init=False, repr=False)
     _after: list[dict[tuple[int, ...], int]] = field(default_factory=list, init=False, repr=False)

@@ -8,9 +8,7 @@ Cost: one argmax per node.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from jeton.decoding.contract import Selection
+from jeton.decoding.contract import COUPLED, Selection, TreeLogits
 from jeton.decoding.walk import follow
 from jeton.lm.tree import TokenTree
 
@@ -20,8 +18,12 @@ class Greedy:
     """The output equals plain greedy decoding."""
 
     is_lossless: ClassVar[bool] = True
+    is_sampler: ClassVar[bool | None] = False
+    draws: ClassVar[str] = COUPLED
+    needs_laws: ClassVar[bool] = False
 
-    def select(self, tree: TokenTree, logits: Tensor, position: int) -> Selection:
+    def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the longest path of argmax tokens, and the argmax after it."""
-        best = logits.argmax(-1).tolist()
-        return follow(tree, best)
+        if logits.is_filtered:
+            return follow(tree, lambda node: int(logits[node].argmax()))
+        return follow(tree, logits.raw.argmax(-1).tolist().__getitem__)

@@ -4,16 +4,13 @@ Source: Gumbel-max sampling (Gumbel 1954; Maddison et al. 2014, https://arxiv.or
 with noise keyed by seed and absolute position; used for speculation so that losslessness is an
 equality of token ids and not only of distributions.
 Differs from the source: nothing.
-Cost: one row of noise per depth of the tree.
+Cost: one row of noise per accepted token.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from jeton.decoding.contract import Selection
+from jeton.decoding.contract import COUPLED, Selection, TreeLogits
 from jeton.decoding.noise import gumbel
 from jeton.decoding.walk import follow
 from jeton.lm.tree import TokenTree
@@ -30,11 +27,16 @@ class SeedExact:
     seed: int = 0
 
     is_lossless: ClassVar[bool] = True
+    is_sampler: ClassVar[bool | None] = True
+    draws: ClassVar[str] = COUPLED
+    needs_laws: ClassVar[bool] = False
 
-    def select(self, tree: TokenTree, logits: Tensor, position: int) -> Selection:
+    def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path along which the perturbed argmax of each node is drafted."""
-        depths = [depth - int(tree.depths[0]) for depth in tree.depths]
-        noise = {d: gumbel(self.seed, position + d, logits.shape[-1]) for d in sorted({*depths})}
-        rows = torch.stack([noise[d] for d in depths]).to(logits.device)
-        chosen = (logits.double() + rows).argmax(-1).tolist()
-        return follow(tree, chosen)
+
+        def choose(node: int) -> int:
+            row = logits[node].double()
+            noise = gumbel(self.seed, position + tree.depths[node], row.shape[-1])
+            return int((row + noise.to(row.device)).argmax())
+
+        return follow(tree, choose)
