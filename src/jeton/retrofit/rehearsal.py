@@ -15,7 +15,7 @@ from jeton.lm.load import LanguageModel
 
 
 @torch.inference_mode()
-def rehearse(lm: LanguageModel, *, num_tokens: int, seed: int, batch: int = 64) -> list[bytes]:
+def rehearse(lm: LanguageModel, *, num_tokens: int, seed: int, batch: int = 256) -> list[bytes]:
     """Return texts sampled from the model at temperature 1.
 
     Args:
@@ -29,6 +29,7 @@ def rehearse(lm: LanguageModel, *, num_tokens: int, seed: int, batch: int = 64) 
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.from_numpy(lm.vocabulary.kinds.astype("int64"))
     starts = torch.nonzero(kinds == int(TokenKind.TEXT))[:, 0]
+    batch = min(batch, max(1, num_tokens // 16))
     length = min(256, max(2, (lm.max_length or 256) - 1))
     texts: list[bytes] = []
     while num_tokens > 0:

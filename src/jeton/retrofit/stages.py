@@ -30,7 +30,7 @@ from jeton.transfer.registry import HEALERS, INITIALIZERS
 from jeton.transfer.transplant import transplant
 
 START_BYTES = 60_000  # enough text to place the figure right after the transplant
-REHEARSAL_TOKENS = 200_000
+REHEARSAL_TOKENS = 65_536  # seconds to sample, and enough for the short runs that need it
 PROBE_STEPS = 3
 STRIP_BYTES = 700
 
@@ -189,7 +189,9 @@ def _heal_input(
     domain = _some_documents(texts.train, wanted * 8, config.seed)
     replay: list[str | bytes] = list(texts.general_train)
     if not is_probe and not replay and num_steps:
-        replay = [*rehearse(source, num_tokens=REHEARSAL_TOKENS, seed=config.seed)]
+        share = getattr(healer, "replay", 0.0)
+        num_tokens = min(REHEARSAL_TOKENS, int(share * wanted))
+        replay = [*rehearse(source, num_tokens=num_tokens, seed=config.seed)]
     return HealInput(
         model=model.float(),
         vocabulary=vocabulary,

@@ -201,8 +201,7 @@ class _Run:
         partial = path.with_name(path.name + ".partial")
         with disk_errors(path):
             try:
-                with partial.open("wb") as file:  # a full disk is an OSError only through a file
-                    torch.save(state, file)
+                _write(state, partial)
                 partial.replace(path)
             except BaseException:
                 partial.unlink(missing_ok=True)
@@ -223,6 +222,17 @@ class _Run:
         self.step, self.seconds = state["step"], state["seconds"]
         self.num_bytes, self.average = state["num_bytes"], state["average"]
         self.curve = [HealPoint(**point) for point in state["curve"]]
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Save a state; a full disk is an OSError, not what torch makes of it while it unwinds."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
