@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    tokenizer: str = typer.Argument(..., help="Tokenizer file, folder or hub name, or 'starter'."),
+    tokenizer: str = typer.Argument(..., help="Tokenizer file or folder, or 'starter'."),
     text: list[Path] = typer.Option(..., "--text", help="File or folder; repeatable."),
     against: str = typer.Option("", help="Another tokenizer to compare with."),
     metric: list[str] = typer.Option([], help="Only these metrics; repeatable."),

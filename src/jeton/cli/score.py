@@ -1,5 +1,6 @@
 """`jeton score`: bits per byte of a text under a model."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -25,7 +26,7 @@ def score(
     model: str = typer.Argument(..., help="Folder or hub name of a causal LM, or 'starter'."),
     text: list[str] = typer.Option(..., "--text", help="File or folder; '-' reads stdin."),
     stride: int = typer.Option(0, help="Tokens scored per window; 0: half the context."),
-    context: int = typer.Option(0, help="Tokens per window; 0: the model's own limit."),
+    context: int = typer.Option(0, help="Tokens per window; 0: the model's, at most 2048."),
     max_text_bytes: int = typer.Option(10_000_000, help="Most text that is read."),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
@@ -47,7 +48,7 @@ def score(
         progress=progress_for(quiet),
     )
     if as_json:
-        print_json(result)
+        print_json({"schema_version": 1, "model": lm.name, **asdict(result)})
         return
     print(f"{result.bits_per_byte:.4f} bits per byte  ({lm.name})")
     print(

@@ -1,0 +1,223 @@
+"""The command line: help with examples, errors with hints and exit codes, JSON, completion."""
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jeton.cli.retrofit import retrofit
+from jeton.retrofit.config import RetrofitConfig
+
+VERBS = ("retrofit", "audit", "score", "generate", "methods", "demo")
+Jeton = Callable[..., Any]
+
+
+@pytest.fixture
+def prose(tmp_path: Path) -> Path:
+    """A short text."""
+    path = tmp_path / "prose.txt"
+    path.write_text("The ferry left at a quarter past six.\n" * 3, encoding="utf-8")
+    return path
+
+
+def test_help_names_every_verb(jeton: Jeton) -> None:
+    found = jeton("--help")
+    assert found.code == 0
+    for verb in VERBS:
+        assert re.search(rf"\b{verb}\b", found.out)
+    assert "--install-completion" in found.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_has_an_example(jeton: Jeton, verb: str) -> None:
+    for flag in ("--help", "-h"):
+        found = jeton(verb, flag)
+        assert found.code == 0
+        assert "Example" in found.out
+        assert f"jeton {verb}" in found.out.partition("Example")[2]
+
+
+def test_no_arguments_show_the_help(jeton: Jeton) -> None:
+    found = jeton()
+    assert found.code == 2
+    assert "Usage: jeton" in found.out
+
+
+def test_version(jeton: Jeton) -> None:
+    found = jeton("--version")
+    assert (found.code, found.out) == (0, "jeton 0.1.0\n")
+
+
+MISTAKES = {
+    "unknown verb": (["retrofti"], "'retrofti'", "jeton --help"),
+    "typo in a flag": (["score", "starter", "--txt", "a"], "--text", "jeton score --help"),
+    "missing argument": (["score"], "model", "jeton score --help"),
+    "not a number": (["score", "starter", "--stride", "x"], "--stride", "jeton score --help"),
+    "missing text": (["score", "starter", "--text", "no/where"], "no/where", "check the path"),
+    "missing model": (["score", "./no-model", "--text", "{prose}"], "no-model", "check the path"),
+    "missing tokenizer": (["audit", "./no-tokenizer", "--text", "{prose}"], "no-tokenizer", "hint"),
+    "unknown drafter": (
+        ["generate", "starter", "-p", "a", "--drafter", "prompt_lokup"],
+        "'prompt_lokup'",
+        "did you mean prompt_lookup",
+    ),
+    "unknown family": (["methods", "--room", "draftrs"], "'draftrs'", "did you mean drafters"),
+    "unknown metric": (
+        ["audit", "starter", "--text", "{prose}", "--metric", "fertilty"],
+        "'fertilty'",
+        "did you mean fertility",
+    ),
+    "unknown learner": (
+        ["retrofit", "starter", "--text", "{prose}", "--out", "o", "--learner", "extnd"],
+        "'extnd'",
+        "did you mean extend",
+    ),
+    "unknown option of a method": (
+        ["retrofit", "starter", "--text={prose}", "--out=o", "--set=cross_entropy.lr_boddy=1"],
+        "'lr_boddy'",
+        "did you mean lr_body",
+    ),
+    "malformed --set": (
+        ["retrofit", "starter", "--text", "{prose}", "--out", "o", "--set", "lr=1"],
+        "method.field=value",
+        "--set cross_entropy",
+    ),
+    "no model": (["retrofit"], "no model", "--text DIR --out DIR"),
+    "no text": (["retrofit", "starter", "--out", "o"], "no text", "--text"),
+    "no out": (["retrofit", "starter", "--text", "{prose}"], "no --out", "add --out"),
+    "nothing to resume": (["retrofit", "--resume", "."], "run.json", "earlier run"),
+    "empty prompt": (["generate", "starter", "-p", ""], "prompt is empty", "--prompt"),
+    "bad condition": (
+        ["audit", "starter", "--text", "{prose}", "--fail-on", "dead=0"],
+        "'dead=0'",
+        "hint",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistake_ends_with_code_2_a_message_and_a_hint(
+    jeton: Jeton, prose: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    arguments, message, hint = MISTAKES[case]
+    monkeypatch.chdir(prose.parent)
+    found = jeton(*(argument.format(prose=prose) for argument in arguments))
+    assert found.code == 2, found.err
+    assert found.out == "", "stdout belongs to results"
+    assert "Traceback" not in found.err
+    first, _, rest = found.err.partition("\nhint: ")
+    assert first.startswith("error: ")
+    assert message in first
+    assert hint in "hint: " + rest
+    left = [path.name for path in prose.parent.iterdir()]
+    assert left == [prose.name], "nothing is left behind"
+
+
+def test_a_folder_that_exists_is_not_written_to(jeton: Jeton, prose: Path) -> None:
+    found = jeton("retrofit", "starter", "--text", str(prose), "--out", str(prose.parent))
+    assert found.code == 2
+    assert "already exists" in found.err
+    assert [path.name for path in prose.parent.iterdir()] == [prose.name]
+
+
+def test_failed_condition_ends_with_code_3(jeton: Jeton, prose: Path) -> None:
+    asked = ["audit", "starter", "--text", str(prose), "--metric", "bytes_per_token", "-q"]
+    assert jeton(*asked, "--fail-on", "bytes_per_token<0.5").code == 0
+    found = jeton(*asked, "--fail-on", "bytes_per_token<100")
+    assert found.code == 3
+    assert "bytes_per_token<100" in found.err
+
+
+JSON = {
+    "methods": ["methods", "--json"],
+    "methods of a family": ["methods", "--room", "learn", "--json"],
+    "audit": ["audit", "starter", "--text", "{prose}", "--json"],
+    "score": ["score", "starter", "--text", "{prose}", "--json"],
+    "score stdin": ["score", "starter", "--text", "-", "--json"],
+    "generate": ["generate", "starter", "-p", "def f(", "-n", "4", "--json"],
+    "generate stdin": ["generate", "starter", "-p", "-", "-n", "4", "--stats", "--json"],
+}
+
+
+@pytest.mark.parametrize("case", JSON)
+def test_json_is_exactly_one_document(jeton: Jeton, prose: Path, case: str) -> None:
+    arguments = [argument.format(prose=prose) for argument in JSON[case]]
+    found = jeton(*arguments, stdin=b"The ferry left")
+    assert found.code == 0, found.err
+    document = json.loads(found.out)  # fails on two documents, or on a line beside it
+    assert isinstance(document, dict)
+    assert found.out.endswith("}\n")
+    assert isinstance(document["schema_version"], int)
+
+
+def test_drafter_changes_nothing_on_stdout(jeton: Jeton) -> None:
+    asked = ["generate", "starter", "-p", "import os\nimport sys\n", "-n", "24"]
+    asked += ["--dtype", "float32"]
+    plain = jeton(*asked)
+    drafted = jeton(*asked, "--drafter", "prompt_lookup", "--stats")
+    assert plain.code == drafted.code == 0
+    assert plain.out == drafted.out
+    assert plain.out.startswith("import os\nimport sys\n")
+    assert "per step" in drafted.err
+
+
+def test_retrofit_flags_are_the_fields_of_its_config() -> None:
+    flags = dict(inspect.signature(retrofit).parameters)
+    for name in ("resume", "as_json", "quiet"):  # about this call, not about the result
+        flags.pop(name)
+    fields = {field.name: field for field in dataclasses.fields(RetrofitConfig)}
+    assert set(flags) == set(fields)
+    documented = inspect.getdoc(RetrofitConfig) or ""
+    for name, parameter in flags.items():
+        assert parameter.default.help, f"--{name} has no help"
+        assert f"\n    {name}: " in documented
+        default = fields[name].default
+        if default is dataclasses.MISSING:  # required, or a new container
+            assert parameter.default.default in ("", [], None)
+        else:
+            given = parameter.default.default
+            assert (tuple(given) if isinstance(given, list) else given) == default, name
+
+
+def test_completion_offers_the_verbs() -> None:
+    found = _completed("jeton ret", 1)
+    assert found.split() == ["retrofit"]
+    assert "--drafter" in _completed("jeton generate --dra", 2)
+
+
+def _completed(words: str, index: int) -> str:
+    environment = {
+        **os.environ,
+        "_JETON_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(index),
+    }
+    program = "from jeton.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_reader_that_has_gone_is_no_traceback() -> None:
+    program = "import sys; sys.argv = ['jeton', 'methods', '--json']\n"
+    program += "from jeton.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert errors == ""
