@@ -96,7 +96,7 @@ def test_stride_of_one_gives_every_token_the_full_context():
 
 
 def test_documents_are_scored_apart_and_added():
-    parts = [TEXT, b"\xff\x00", "", "an"]
+    parts = [TEXT, b"\xff\x00", "", "an", "\ud800"]
     together = bits_per_byte(LM, parts)
     apart = [bits_per_byte(LM, part) for part in parts if part]
     assert together.total_bits == pytest.approx(sum(r.total_bits for r in apart), rel=1e-6)

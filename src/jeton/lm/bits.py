@@ -103,24 +103,17 @@ def bits_per_byte(
         ConfigError: no bytes, or stride or context outside their range.
         TokenizerMismatchError: the tokenizer gives an id that has no embedding.
     """
-    documents = [data] if isinstance(data, (bytes, str)) else list(data)
-    num_bytes = sum(len(d) if isinstance(d, bytes) else len(d.encode()) for d in documents)
+    given = [data] if isinstance(data, (bytes, str)) else data
+    documents = [d.encode("utf-8", "surrogatepass") if isinstance(d, str) else d for d in given]
+    num_bytes = sum(map(len, documents))
     if not num_bytes:
         raise ConfigError("the text to score is empty", hint="give at least one byte")
     context, stride = _checked_sizes(lm, context, stride)
     prefix, first_token = _first_condition(lm, add_bos)
-    sequences = []
-    uniform_bits = 0.0
-    num_tokens = 0
-    for ids in lm.vocabulary.encode_batch(documents):
-        if ids and max(ids) >= lm.num_embeddings:
-            raise TokenizerMismatchError(
-                f"token id {max(ids)} has none of the {lm.num_embeddings} embeddings"
-            )
-        num_tokens += len(ids)
-        if not prefix and ids:
-            uniform_bits += math.log2(lm.vocabulary.vocab_size)
-        sequences.append(prefix + list(ids))
+    sequences = _encode(lm, documents, prefix)
+    num_tokens = sum(len(sequence) - len(prefix) for sequence in sequences)
+    num_uniform = 0 if prefix else sum(map(bool, sequences))
+    uniform_bits = num_uniform * math.log2(lm.vocabulary.vocab_size)
     windows = [
         window
         for number, sequence in enumerate(sequences)
@@ -143,6 +136,19 @@ def bits_per_byte(
         stride=stride,
         first_token=first_token,
     )
+
+
+def _encode(lm: LanguageModel, documents: list[bytes], prefix: list[int]) -> list[list[int]]:
+    """Return the ids of each document behind the prefix; all have an embedding."""
+    sequences = []
+    for ids in lm.vocabulary.encode_batch(documents):
+        if ids and max(ids) >= lm.num_embeddings:
+            raise TokenizerMismatchError(
+                f"token id {max(ids)} has none of the {lm.num_embeddings} embeddings",
+                hint="score with the tokenizer of this model",
+            )
+        sequences.append([*prefix, *ids])
+    return sequences
 
 
 def _checked_sizes(lm: LanguageModel, context: int | None, stride: int | None) -> tuple[int, int]:

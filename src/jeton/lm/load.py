@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import huggingface_hub
 import torch
@@ -37,7 +37,7 @@ from jeton.errors import (
 )
 from jeton.lm.runner import num_embeddings_of
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 STARTERS = ("starter", "starter-draft")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
 _READ_ERRORS = (
@@ -115,7 +115,7 @@ class LanguageModel:
 def load_model(
     source: str | Path,
     *,
-    dtype: Dtype = "auto",
+    dtype: str = "auto",
     device: str = "cpu",
     trust_remote_code: bool = False,
 ) -> LanguageModel:
@@ -123,7 +123,7 @@ def load_model(
 
     Args:
         source: A folder, "starter" or "starter-draft", or a name on the hub.
-        dtype: "auto" keeps that of the checkpoint.
+        dtype: One of `DTYPES`; "auto" keeps that of the checkpoint.
         device: "cpu", "cuda" or "cuda:1".
         trust_remote_code: Whether Python code of the checkpoint may run.
     Raises:
@@ -165,9 +165,9 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _check_options(dtype: str, device: str) -> None:
-    if dtype not in get_args(Dtype):
+    if dtype not in DTYPES:
         raise ConfigError(
-            f"dtype must be one of {', '.join(get_args(Dtype))}; got {dtype!r}", hint="use auto"
+            f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}", hint="use auto"
         )
     try:
         kind = torch.device(device).type
