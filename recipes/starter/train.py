@@ -16,7 +16,7 @@ number of steps may still be changed while the constant part runs.
 import argparse
 import json
 import math
-import os
+import shutil
 import time
 from pathlib import Path
 
@@ -42,7 +42,9 @@ SIZES = {
         "intermediate_size": 192,
     },
 }
+# Shares of the rows; more prose while the learning rate falls, since that is what stays.
 MIXTURE = {"english": 0.46, "python": 0.39, "other": 0.11, "fim": 0.04}
+FINAL_MIXTURE = {"english": 0.62, "python": 0.22, "other": 0.12, "fim": 0.04}
 CONTEXT = 1024
 
 
@@ -76,10 +78,12 @@ def build_model(size: str, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def sample_batch(streams: dict, step: int, batch: int, length: int) -> torch.Tensor:
+def sample_batch(
+    streams: dict, mixture: dict[str, float], step: int, batch: int, length: int
+) -> torch.Tensor:
     """Return ids of shape (batch, length + 1); a function of the step alone, so runs resume."""
     rng = np.random.default_rng([step, length])
-    names = rng.choice(list(MIXTURE), size=batch, p=list(MIXTURE.values()))
+    names = rng.choice(list(mixture), size=batch, p=list(mixture.values()))
     rows = []
     for name in names:
         ids = streams[name]
@@ -147,7 +151,8 @@ def train(args: argparse.Namespace) -> None:
     for step in range(first, args.steps):
         # The last quarter sees the whole context; shorter rows before that are cheaper.
         length = CONTEXT if step >= 0.75 * args.steps else CONTEXT // 2
-        batch = sample_batch(streams, step, args.tokens // length, length)
+        mixture = FINAL_MIXTURE if step >= (1 - args.decay) * args.steps else MIXTURE
+        batch = sample_batch(streams, mixture, step, args.tokens // length, length)
         factor = learning_rate(step, args.steps, args.decay)
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             for group in optimizer.param_groups:
@@ -176,7 +181,7 @@ def train(args: argparse.Namespace) -> None:
                 "step": step + 1,
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
-            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
         if (step + 1) % 500 == 0 or step + 1 == args.steps:
             figures = {
                 name: round(held_out_bits(model, args.work, name, 32), 4)
@@ -185,11 +190,36 @@ def train(args: argparse.Namespace) -> None:
             print(f"step {step + 1} held-out bits/byte {figures}", flush=True)
 
 
+def export(args: argparse.Namespace) -> None:
+    """Write both models as Hugging Face folders in bfloat16, with the tokenizer."""
+    for size in SIZES:
+        checkpoint = args.work / f"{size}.pt"
+        if not checkpoint.exists():
+            print(f"no {checkpoint.name}: {size} is left out")
+            continue
+        model = build_model(size, seed=0)
+        model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
+        folder = args.out / size
+        model.to(torch.bfloat16).save_pretrained(folder)
+        shutil.copyfile(args.work / "tokenizer.json", folder / "tokenizer.json")
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<|endoftext|>",
+            "eos_token": "<|endoftext|>",
+            "pad_token": "<|pad|>",
+            "model_max_length": CONTEXT,
+            "clean_up_tokenization_spaces": False,
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{folder}: {model.num_parameters()} parameters, {size_bytes / 1e6:.1f} MB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["prepare", "train", "export"])
     parser.add_argument("--data", type=Path, help="folder with corpora/, udhr/ and math/")
-    parser.add_argument("--work", type=Path, required=True, help="folder for arrays and checkpoints")
+    parser.add_argument("--work", type=Path, required=True, help="arrays and checkpoints")
     parser.add_argument("--out", type=Path, help="where export writes the package data")
     parser.add_argument("--size", choices=sorted(SIZES), default="target")
     parser.add_argument("--steps", type=int, default=3000)
@@ -198,7 +228,7 @@ def main() -> None:
     parser.add_argument("--lr-embedding", type=float, default=3e-3)
     parser.add_argument("--decay", type=float, default=0.35, help="part of the steps that decays")
     args = parser.parse_args()
-    {"prepare": prepare, "train": train}[args.command](args)
+    {"prepare": prepare, "train": train, "export": export}[args.command](args)
 
 
 if __name__ == "__main__":
