@@ -49,7 +49,8 @@ ODD = [
 
 def text_of(seed: int, num_words: int) -> str:
     rng = random.Random(seed)
-    words = ["".join(rng.choices(WORDS, k=rng.randint(1, 3))) for _ in range(40)]
+    words = ["".join(rng.choices(WORDS, k=rng.randint(1, 3))) for _ in range(30)]
+    words += ["".join(rng.choices("aeioudfgklmnprst", k=rng.randint(2, 6))) for _ in range(15)]
     return "".join(
         rng.choice(words) + rng.choice([" ", " ", "\n", "\n    "]) for _ in range(num_words)
     )

@@ -277,9 +277,21 @@ class MergeEngine:
         arrays = self._arrays
         return int(arrays["pa"][pair]), int(arrays["pb"][pair]), int(arrays["pcount"][pair])
 
-    def accept(self) -> None:
-        """Merge the pair that `best` returned."""
-        self._advance(NO_LIMIT, int(self._meta[k.APPLIED]) + 1, False)
+    def accept(self) -> bool:
+        """Merge the pair that `best` returned, or the next one when its bytes are banned.
+
+        Returns:
+            Whether a pair was merged.
+        """
+        before = int(self._meta[k.APPLIED])
+        self._advance(NO_LIMIT, before + 1, False)
+        return bool(self._meta[k.APPLIED] > before)
+
+    def last_rule(self) -> tuple[int, int, int]:
+        """Return left id, right id and product of the rule applied last."""
+        rank, arrays = int(self._meta[k.APPLIED]) - 1, self._arrays
+        pair = arrays["rpair"][rank]
+        return int(arrays["pa"][pair]), int(arrays["pb"][pair]), int(arrays["rprod"][rank])
 
     def apply(self, left: int, right: int, product: int) -> None:
         """Merge a pair chosen elsewhere; its product must be a token."""

@@ -105,7 +105,7 @@ class Pretokenizer:
     @classmethod
     def from_pattern(cls, pattern: str) -> "Pretokenizer":
         """Return the pipeline that isolates the matches of one pattern."""
-        _compile(pattern)
+        compile_pattern(pattern)
         return cls((json.dumps(split_spec(pattern)),))
 
     def count(self, text: str) -> Counter[str]:
@@ -166,13 +166,17 @@ def _stage(spec: dict[str, Any]) -> _Split | _Foreign | None:
     kind = spec.get("type")
     if kind == "ByteLevel":
         prefix_space = bool(spec.get("add_prefix_space", True))
-        pattern = _compile(GPT2_PATTERN) if spec.get("use_regex", True) else None
+        pattern = compile_pattern(GPT2_PATTERN) if spec.get("use_regex", True) else None
         return _Split(pattern, True, prefix_space) if pattern or prefix_space else None
     if kind == "Digits":
-        return _Split(_compile(r"\p{N}" if spec.get("individual_digits") else r"\p{N}+"), True)
+        return _Split(
+            compile_pattern(r"\p{N}" if spec.get("individual_digits") else r"\p{N}+"), True
+        )
     if kind == "Split":
         given = spec.get("pattern", {})
-        pattern = _compile(given["Regex"] if "Regex" in given else regex.escape(given["String"]))
+        pattern = compile_pattern(
+            given["Regex"] if "Regex" in given else regex.escape(given["String"])
+        )
         if spec.get("behavior") == "Isolated":
             return _Split(pattern, True)
         if spec.get("behavior") == "Removed" and spec.get("invert"):
@@ -192,7 +196,12 @@ def _foreign(**parts: Any) -> Tokenizer:
         raise TokenizerError(f"tokenizers does not accept the {kinds}: {error}") from error
 
 
-def _compile(pattern: str) -> Any:
+def compile_pattern(pattern: str) -> Any:
+    """Return a compiled regular expression.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         return regex.compile(pattern)
     except regex.error as error:

@@ -2,6 +2,7 @@
 
 from jeton.core.registry import Paper, Registry, Row, Verification
 
+_SUPERBPE = "https://arxiv.org/abs/2503.13423"
 _CONTRACT = "tests/contract/test_learners.py"
 
 LEARNERS = Registry(
@@ -32,6 +33,53 @@ LEARNERS = Registry(
             evidence=_CONTRACT,
             cost="about 0.1 CPU seconds per MB of text",
             needs="a byte-level BPE base",
+        ),
+        "superbpe": Row(
+            target="jeton.learn.methods.superbpe:SuperBpe",
+            summary="BPE inside words first, then merges across the spaces between them",
+            paper=Paper("SuperBPE: Space Travel for Language Models", 2025, _SUPERBPE),
+            verified=Verification.EXACT,
+            evidence="tests/unit/test_learn_methods.py",
+            cost="about 1 CPU second per MB of the second stage's sample",
+        ),
+        "supertokens": Row(
+            target="jeton.learn.methods.supertokens:Supertokens",
+            summary="BPE over random chunks of words, so that frequent phrases become tokens",
+            paper=Paper(
+                "Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation "
+                "and Supertoken Learning",
+                2025,
+                "https://arxiv.org/abs/2505.09738",
+            ),
+            verified=Verification.SMALL,
+            evidence="tests/unit/test_learn_methods.py",
+            cost="about 0.5 CPU seconds per MB of text",
+        ),
+        "kl3m_char": Row(
+            target="jeton.learn.methods.kl3m_char:Kl3mChar",
+            summary="BPE whose tokens have at most a few characters, for text with wrong letters",
+            paper=Paper(
+                "KL3M Tokenizers: A Family of Domain-Specific and Character-Level Tokenizers for "
+                "Legal, Financial, and Preprocessing Applications",
+                2025,
+                "https://arxiv.org/abs/2503.17247",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/unit/test_learn_methods.py",
+            cost="about 0.1 CPU seconds per MB of text",
+        ),
+        "parity_bpe": Row(
+            target="jeton.learn.methods.parity_bpe:ParityBpe",
+            summary="BPE whose merges serve the language that is compressed worst at that moment",
+            paper=Paper(
+                "Parity-Aware Byte-Pair Encoding: Improving Cross-lingual Fairness in Tokenization",
+                2025,
+                "https://arxiv.org/abs/2508.04796",
+            ),
+            verified=Verification.SMALL,
+            evidence="tests/unit/test_learn_methods.py",
+            cost="like bpe, and a few microseconds for each merge and language",
+            needs="a folder or file for each language",
         ),
     },
 )

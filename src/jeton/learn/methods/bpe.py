@@ -7,8 +7,6 @@ count are merged in the order of their ids, as the trainer of Hugging Face `toke
 Cost: one pass over the text to count, then time that grows with the number of distinct pretokens.
 """
 
-import json
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,26 +14,10 @@ from typing import Any, ClassVar
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
-from jeton.learn.byte_level import (
-    added_entries,
-    fresh_document,
-    is_byte_level,
-    pre_tokenizer_for,
-    read_base,
-)
 from jeton.learn.contract import LearnedVocabulary
-from jeton.learn.counts import check_rereadable, count_pretokens
-from jeton.learn.engine import MergeEngine, Words
-from jeton.learn.pretokenize import Pretokenizer
-from jeton.learn.results import (
-    byte_order,
-    check_reached,
-    finish,
-    replayed,
-    unique_rules,
-)
-
-DEFAULT_VOCAB_SIZE = 8192
+from jeton.learn.counts import count_pretokens
+from jeton.learn.engine import MergeEngine
+from jeton.learn.fresh import Fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +57,22 @@ class Bpe:
         progress: Progress = NO_PROGRESS,
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        began = time.perf_counter()
-        check_rereadable(texts)
-        source = read_base(base)
-        if vocab_size is None:
-            vocab_size = source.vocab_size if source else DEFAULT_VOCAB_SIZE
-        spans = self.spans or ("source" if source and is_byte_level(source) else "word")
-        pre_tokenizer = pre_tokenizer_for(spans, source)
-        added = added_entries(source, [t for t in self.special_tokens.split(",") if t])
-        byte_ids, tokens = byte_order([entry["content"] for entry in added])
-        if vocab_size < len(tokens):
-            raise ConfigError(
-                f"vocab_size {vocab_size} is below the {len(added)} added tokens and 256 bytes",
-                hint=f"give at least {len(tokens)}",
-            )
-        normalizer = None
-        if source is not None and is_byte_level(source):
-            normalizer = json.loads(source.tokenizer_json or "{}").get("normalizer")
-        document = {"pre_tokenizer": pre_tokenizer, "normalizer": normalizer}
+        fresh = Fresh.begin(texts, base, vocab_size, special_tokens=self.special_tokens)
+        pre_tokenizer = fresh.pre_tokenizer(self.spans)
         counts = count_pretokens(
             texts,
-            Pretokenizer.from_tokenizer_json(document),
+            fresh.pretokenizer(pre_tokenizer),
             num_processes=self.num_processes,
             progress=progress,
         )
-        words = Words.from_bytes(counts.sorted_items(), byte_ids)
+        words = fresh.words(counts)
         engine = MergeEngine(
             words,
-            tokens,
-            banned=range(len(added)),
+            fresh.tokens,
+            banned=fresh.banned,
             min_count=self.min_count,
             max_token_size=self.max_token_bytes or None,
             reapply=False,
         )
-        is_reached = engine.learn(vocab_size)
-        check_reached(is_reached, engine.vocab_size, vocab_size, counts.num_bytes)
-        rules = unique_rules(engine.merges())
-        learned = fresh_document(
-            engine.tokens(), [(a, b) for a, b, _ in rules], pre_tokenizer, source, added
-        )
-        final = replayed(engine, words, rules)
-        return finish("bpe", learned, final, counts, source, began)
+        fresh.learn_to_size(engine, counts.num_bytes)
+        return fresh.finish("bpe", engine, words, counts, pre_tokenizer)

@@ -27,6 +27,7 @@ from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import check_rereadable, count_pretokens, sample
 from jeton.learn.engine import MergeEngine, Words
 from jeton.learn.pretokenize import Pretokenizer
+from jeton.learn.prune import prune_vocabulary
 from jeton.learn.results import base_bytes_per_token, check_reached, finish
 
 
@@ -40,6 +41,8 @@ class Extend:
             regular expression.
         min_count: Pairs that occur less often are not merged.
         max_token_bytes: Longest new token.
+        prune_unused: First take away the base's tokens that the text never needs; the others are
+            numbered anew then.
         sample_bytes: Learn from at most so many bytes of text, taken evenly; 0 for all of it.
         num_processes: Processes that count.
     """
@@ -49,7 +52,8 @@ class Extend:
     spans: str = "line"
     min_count: int = 2
     max_token_bytes: int = 64
-    sample_bytes: int = 8_000_000
+    prune_unused: bool = False
+    sample_bytes: int = 4_000_000
     num_processes: int = 1
 
     def __post_init__(self) -> None:
@@ -77,6 +81,9 @@ class Extend:
                 "extend needs a vocabulary to start from", hint="give base, or use the method bpe"
             )
         check_byte_level(source, "extend")
+        given = source
+        if self.prune_unused:
+            source = prune_vocabulary(source, texts, progress=progress).vocabulary()
         is_default = vocab_size is None
         if vocab_size is None:
             vocab_size = source.vocab_size + default_growth(source.vocab_size)
@@ -88,7 +95,9 @@ class Extend:
         pre_tokenizer = pre_tokenizer_for(self.spans, source)
         document = json.loads(source.tokenizer_json or "{}")
         chosen = sample(texts, self.sample_bytes) if self.sample_bytes else texts
-        own = count_pretokens(chosen, Pretokenizer.from_tokenizer_json(document))
+        own = count_pretokens(
+            chosen, Pretokenizer.from_tokenizer_json(json.loads(given.tokenizer_json or "{}"))
+        )
         document["pre_tokenizer"] = pre_tokenizer
         counts = count_pretokens(
             chosen,
@@ -120,9 +129,9 @@ class Extend:
             learned,
             engine,
             counts,
-            source,
+            given,
             began,
-            source_bytes_per_token=base_bytes_per_token(source, own),
+            source_bytes_per_token=base_bytes_per_token(given, own),
             first_size=source.vocab_size,
         )
 
