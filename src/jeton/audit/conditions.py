@@ -50,7 +50,9 @@ class Failure:
 
     condition: Condition
     value: float
-    message: str
+
+    def __str__(self) -> str:
+        return f"{self.condition} holds: it is {self.value:.6g}"
 
 
 def parse_fail_on(expression: str) -> list[Condition]:
@@ -93,8 +95,7 @@ def check(result: AuditResult, conditions: Sequence[Condition]) -> list[Failure]
     for condition in conditions:
         value = _value(result, condition)
         if _OPERATORS[condition.comparison](value, condition.limit):
-            message = f"{condition} holds: it is {value:.6g}"
-            failures.append(Failure(condition, value, message))
+            failures.append(Failure(condition, value))
     return failures
 
 
