@@ -95,22 +95,21 @@ def papers_page() -> str:
         if room:
             lines += [f"Room: [{room}]({ROOMS[room]})." + _default_text(default), ""]
         lines += [
-            "| method | what it does | source | verified | evidence | cost | needs |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| method | what it does, and its source | verified by | cost; needs |",
+            "| --- | --- | --- | --- |",
         ]
-        for row in rows:
-            url = row["url"].removeprefix("docs/")
-            cells = [
-                f"`{row['name']}`",
-                row["summary"],
-                f"[{_cell(row['title'])}]({url}), {row['year']}",
-                str(row["verified"]),
-                f"`{row['evidence']}`",
-                row["cost"],
-                row["needs"] or "nothing",
-            ]
-            lines.append("| " + " | ".join(_cell(c) if "](" not in c else c for c in cells) + " |")
+        lines += [_papers_row(row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _papers_row(row: dict[str, Any]) -> str:
+    url = row["url"].removeprefix("docs/")
+    source = f"[{_cell(row['title'])}]({url}), {row['year']}"
+    needs = f"; needs {_cell(row['needs'])}" if row["needs"] else ""
+    return (
+        f"| `{row['name']}` | {_cell(row['summary'])}<br>{source} "
+        f"| {row['verified']}:<br>`{_cell(row['evidence'])}` | {_cell(row['cost'])}{needs} |"
+    )
 
 
 def _default_text(default: str) -> str:

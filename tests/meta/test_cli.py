@@ -122,6 +122,7 @@ def test_mistake_ends_with_code_2_a_message_and_a_hint(
 
 
 def test_a_folder_that_exists_is_not_written_to(jeton: Jeton, prose: Path) -> None:
+    prose.write_text("The ferry left at a quarter past six.\n" * 200, encoding="utf-8")
     found = jeton("retrofit", "starter", "--text", str(prose), "--out", str(prose.parent))
     assert found.code == 2
     assert "already exists" in found.err
