@@ -11,7 +11,15 @@ from tokenizers import Tokenizer
 
 from jeton.core.encode import byte_level_to_bytes
 from jeton.learn.byte_level import line_pattern
-from jeton.learn.pretokenize import CODE_PATTERN, WORD_PATTERN, Pretokenizer, split_spec
+from jeton.learn.counts import count_pretokens
+from jeton.learn.pretokenize import (
+    CODE_PATTERN,
+    GPT2_PATTERN,
+    WORD_PATTERN,
+    Pretokenizer,
+    split_spec,
+)
+from jeton.learn.scanners import scan
 
 # Letters newer than one library's Unicode tables are told apart by the other's.
 TEXT = st.text(
@@ -86,3 +94,43 @@ def test_pretokens_of_real_tokenizers(shared_data: Path, folder: str) -> None:
         text = article.read_text(encoding="utf-8")[:3000] + " 1234567 été\n\n\tx"
         ours = pretokenizer.count(text)
         assert Counter({k.encode(): n for k, n in ours.items()}) == theirs(document, text)
+
+
+SCANNED = {
+    "word": WORD_PATTERN,
+    "word-1": WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"),
+    "gpt2": GPT2_PATTERN,
+}
+
+
+@pytest.mark.parametrize("name", list(SCANNED))
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(texts=st.lists(st.one_of(TEXT, st.text(max_size=20)), max_size=4))
+@example(texts=["I'M we'\u017f 'RE'l 1234567 a\n\n   b\t \r\n", "'", "x '", "   ", "\n "])
+def test_scanners_equal_the_patterns(name: str, texts: list[str]) -> None:
+    pretokenizer = Pretokenizer.from_pattern(SCANNED[name])
+    assert pretokenizer.scanner_style is not None
+    expected: Counter[bytes] = Counter()
+    for text in texts:
+        for key, count in pretokenizer.count(text).items():
+            expected[key.encode()] += count
+    assert scan(texts, pretokenizer.scanner_style) == expected
+
+
+def test_scanners_grow_their_tables() -> None:
+    text = " ".join(f"w{i:x}q" for i in range(60_000))
+    pretokenizer = Pretokenizer.from_pattern(WORD_PATTERN)
+    counted = count_pretokens([text] * 3, pretokenizer)  # enough text for the scanner
+    expected = pretokenizer.count(text)
+    assert dict(counted.counts) == {key.encode(): 3 * n for key, n in expected.items()}
+    assert len(text) * 3 > 1 << 20
+
+
+def test_the_scanner_is_taken_only_for_the_same_rule() -> None:
+    styles = {}
+    for name, spec in SPECS.items():
+        document = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": spec}}
+        styles[name] = Pretokenizer.from_tokenizer_json(document).scanner_style
+    assert {name for name, style in styles.items() if style is not None} == {"word", "gpt2"}
+    document = {"pre_tokenizer": SPECS["gpt2"][0], "normalizer": {"type": "NFC"}}
+    assert Pretokenizer.from_tokenizer_json(document).scanner_style is None

@@ -17,10 +17,13 @@ import numpy as np
 
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.errors import ConfigError, InputError, MissingExtraError
+from jeton.learn.kernels import HAS_NUMBA
 from jeton.learn.pretokenize import Pretokenizer
 
 _SHARD_CHARACTERS = 1 << 22
 _BLOCK_CHARACTERS = 1 << 11
+# Below this, compiling the scanner would take longer than the regex package does.
+_MIN_CHARACTERS_TO_SCAN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,12 @@ def count_pretokens(
     """
     if num_processes < 1:
         raise ConfigError(f"num_processes must be at least 1, got {num_processes}")
-    total: Counter[str] = Counter()
+    total: Counter[bytes] = Counter()
     num_bytes = num_documents = 0
     shards = progress.track(_shards(texts), None, "counting", "shard")
     if num_processes == 1:
-        bound = pretokenizer.bind()
         for shard in shards:
-            for text in shard:
-                total.update(bound(text))
+            total.update(_count_shard(pretokenizer, shard))
             num_bytes += _size(shard)
             num_documents += len(shard)
     else:
@@ -161,8 +162,7 @@ def count_pretokens(
                 total.update(future.result())
     if not num_bytes:
         raise InputError("the texts are empty", hint="give text to learn from")
-    counts = {key.encode("utf-8", errors="surrogatepass"): n for key, n in total.items()}
-    return PretokenCounts(counts, num_bytes, num_documents)
+    return PretokenCounts(total, num_bytes, num_documents)
 
 
 def check_rereadable(texts: Iterable[str]) -> None:
@@ -208,12 +208,18 @@ def _size(shard: list[str]) -> int:
     return sum(len(text.encode("utf-8", errors="surrogatepass")) for text in shard)
 
 
-def _count_shard(pretokenizer: Pretokenizer, shard: list[str]) -> Counter[str]:
+def _count_shard(pretokenizer: Pretokenizer, shard: list[str]) -> Counter[bytes]:
+    style = pretokenizer.scanner_style
+    size = sum(map(len, shard))
+    if HAS_NUMBA and style is not None and size >= _MIN_CHARACTERS_TO_SCAN:
+        from jeton.learn.scanners import scan
+
+        return scan(shard, style)
     bound = pretokenizer.bind()
     total: Counter[str] = Counter()
     for text in shard:
         total.update(bound(text))
-    return total
+    return Counter({key.encode("utf-8", errors="surrogatepass"): n for key, n in total.items()})
 
 
 def _shards(texts: Iterable[str]) -> Iterator[list[str]]:

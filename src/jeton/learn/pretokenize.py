@@ -29,6 +29,15 @@ CODE_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+(?:[\r\n]+[ \t]*(?![ \t])(?=\S))?|\s*[\r\n]+[ \t]*(?=\S)|\s+(?!\S)|\s+"
 )
 
+_PLAIN_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+# Patterns that have a compiled scanner: 0 is GPT-2's, else the most digits in one piece.
+_SCANNED = {
+    GPT2_PATTERN: 0,
+    WORD_PATTERN: 3,
+    WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}{1,2}"): 2,
+    WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"): 1,
+}
+
 
 @dataclass(frozen=True)
 class _Split:
@@ -111,6 +120,25 @@ class Pretokenizer:
     def count(self, text: str) -> Counter[str]:
         """Return {pretoken: occurrences} of one document."""
         return self.bind()(text)
+
+    @property
+    def scanner_style(self) -> int | None:
+        """Style of the compiled scanner that gives the same counts; None when there is none."""
+        if self.normalizer != "null":
+            return None
+        specs = [json.loads(spec) for spec in self.specs]
+        if any(spec.get("add_prefix_space") for spec in specs if spec["type"] == "ByteLevel"):
+            return None
+        if len(specs) == 2 and specs[1] == {**_PLAIN_BYTE_LEVEL, **specs[1], "use_regex": False}:
+            specs.pop()
+        if len(specs) != 1:
+            return None
+        if specs[0]["type"] == "ByteLevel":
+            return 0 if specs[0].get("use_regex", True) else None
+        for pattern, style in _SCANNED.items():
+            if specs[0] == split_spec(pattern):
+                return style
+        return None
 
     def bind(self) -> "BoundPretokenizer":
         """Return the pipeline with its patterns compiled."""
