@@ -30,6 +30,34 @@ TEXTS = {
     ],
     "jpn": ["図書館の許可証。", "何人も奴隷にされない。", "価格は千円。", "空は青い。"],
 }
+
+
+class Ticks:
+    """A clock that advances by one second at every look, so that a metric of time is repeatable."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def options(name: str) -> dict[str, object]:
+    """Return options that make a metric small, or repeatable."""
+    if name == "data_mixture":
+        pytest.importorskip("scipy", reason="data_mixture needs scipy")
+    cases: dict[str, dict[str, object]] = {
+        "worst_case_latency": {"clock": Ticks(), "size_bytes": 200, "repeats": 1},
+        "adt": {"num_candidates": 200, "min_letters": 2},
+        "character_tasks": {"num_tasks": 20},
+        "digit_arithmetic": {"num_items": 20},
+        "data_mixture": {"num_merges": 20},
+        "premium": {"num_resamples": 50},
+    }
+    return cases.get(name, {})
+
+
 KINDS = ("byte-level", "sentencepiece", "unigram", "wordpiece")
 
 
@@ -110,7 +138,8 @@ def evidence(vocabulary: Vocabulary, texts: dict[str, list[str]] = TEXTS) -> Aud
 
 def measure(name: str, content: str, texts: dict[str, list[str]] = TEXTS) -> MetricResult:
     vocabulary = Vocabulary.from_tokenizer_json(content, name="tiny")
-    return METRICS.create(name).measure(evidence(vocabulary, texts))
+    result: MetricResult = METRICS.create(name, options(name)).measure(evidence(vocabulary, texts))
+    return result
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,7 +201,7 @@ def test_counts_are_additive_over_documents(files: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", list(METRICS.rows))
 def test_needs_are_known_and_enough(files: dict[str, str], name: str) -> None:
-    metric = METRICS.create(name)
+    metric = METRICS.create(name, options(name))
     assert metric.name == name
     assert set(metric.needs) <= set(NEEDS)
     vocabulary = Vocabulary.from_tokenizer_json(files["byte-level"])
@@ -197,6 +226,7 @@ def test_audit_runs_every_metric_whose_needs_are_met(files: dict[str, str], kind
     assert [figure.name for figure in result.figures] == default
     assert not result.skipped
     assert result.against is not None
-    own = [f for f in result.figures if f.name in {o.name for o in result.against.figures}]
-    assert own == result.against.figures
+    assert set(result.against.skipped) == {"under_trained"}  # the embeddings are the first one's
+    shared = [figure for figure in result.figures if figure.name != "under_trained"]
+    assert shared == result.against.figures
     json.dumps(to_json(result), allow_nan=False)

@@ -3,14 +3,17 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jeton.audit.contract import MetricResult
-from jeton.audit.evidence import AuditInput
+from jeton.audit.evidence import AuditInput, Embeddings
+from jeton.audit.metrics.character_tasks import make_tasks
 from jeton.audit.registry import METRICS
 from jeton.core.vocabulary import Vocabulary
 
+UNUSED_BYTES = (0xC0, 0xC1, *range(0xF5, 0x100))
 TEXT = [
     "the cat sat on the mat and the cat ate the rat",
     "the banana band at the bank sang the anthem",
@@ -204,3 +207,87 @@ def test_renyi_efficiency_falls_when_one_token_dominates() -> None:
     assert even is not None
     assert skewed is not None
     assert skewed < even
+
+
+def test_premium_finds_the_language_that_pays() -> None:
+    vocabulary = Vocabulary.from_tokenizer_json(trained(), name="planted")
+    texts = {"eng": TEXT[:2], "xxx": ["ж" * 40, "щ" * 40]}
+    given = AuditInput(vocabulary, texts, is_parallel=True)
+    result = METRICS.create("premium").measure(given)
+    assert result.value == result.groups["xxx"]
+    assert result.value > 3
+    assert result.interval is not None
+    assert result.interval[0] <= result.value <= result.interval[1]
+
+
+def test_redundant_merges_finds_a_second_way_to_the_same_token() -> None:
+    document = trained()
+    assert measure("redundant_merges", document).value == 0
+    left, right = next(m for m in document["model"]["merges"] if len(m[0]) > 1)
+    add_entry(document, left[1:] + right)
+    document["model"]["merges"] += [[left[1:], right], [left[:1], left[1:] + right]]
+    result = measure("redundant_merges", document)
+    assert result.value is not None
+    assert result.value >= 1
+    assert result.witnesses[-1].detail.endswith("is built by another merge")
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_under_trained_finds_a_row_like_the_unused_ones(is_tied: bool) -> None:
+    vocabulary = Vocabulary.from_tokenizer_json(trained(), name="planted")
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(vocabulary.vocab_size + 4, 16))
+    unused = [i for i, t in enumerate(vocabulary.tokens) if len(t) == 1 and t[0] in UNUSED_BYTES]
+    unused += range(vocabulary.vocab_size, len(rows))  # padding
+    planted = 290
+    for row in unused:
+        rows[row] = 0.01 * generator.normal(size=16) + 0.05
+    embeddings = Embeddings(rows, None if is_tied else generator.normal(size=rows.shape))
+    nothing = METRICS.create("under_trained").measure(AuditInput(vocabulary, embeddings=embeddings))
+    assert nothing.value == 0
+    rows[planted] = rows[unused[0]]  # as an unused row
+    found = METRICS.create("under_trained").measure(AuditInput(vocabulary, embeddings=embeddings))
+    assert [w.token_id for w in found.witnesses] == [planted]
+
+
+def test_sensitivity_grows_when_a_word_has_its_own_token() -> None:
+    flat = measure("sensitivity", trained(256), ["banana"] * 3).value
+    whole = measure("sensitivity", trained(300), ["banana"] * 3).value
+    assert flat is not None
+    assert whole is not None
+    assert whole > flat
+
+
+def test_digit_arithmetic_sees_that_groups_from_the_left_do_not_line_up() -> None:
+    left = measure("digit_arithmetic", split_digits(trained(258), r"\p{N}{1,3}")).value
+    pattern = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
+    right = measure("digit_arithmetic", split_digits(trained(258), pattern)).value
+    assert right == 1
+    assert left is not None
+    assert left < 0.6
+
+
+def test_character_tasks_are_right_and_harder_with_long_tokens() -> None:
+    vocabulary = Vocabulary.from_tokenizer_json(trained(300), name="planted")
+    for task in make_tasks(vocabulary, ["banana", "anthem"], 30, seed=1):
+        quoted = task.question.split('"')
+        if task.question.startswith("How often"):
+            assert task.answer == str(quoted[3].count(quoted[1]))
+        else:
+            place = int(task.question.split("number ")[1].split(" of")[0])
+            assert task.answer == quoted[1][place - 1]
+
+
+def test_worst_case_latency_names_the_pattern_that_is_slow() -> None:
+    class Clock:
+        def __init__(self) -> None:
+            self.looks = 0
+
+        def __call__(self) -> float:
+            self.looks += 1  # prose is timed by looks 1 and 2, "one letter" by 3 and 4
+            return 100.0 if self.looks >= 4 else float(self.looks)
+
+    vocabulary = Vocabulary.from_tokenizer_json(trained(), name="planted")
+    metric = METRICS.create("worst_case_latency", {"clock": Clock(), "repeats": 1})
+    result = metric.measure(AuditInput(vocabulary))
+    assert result.detail.startswith("one letter")

@@ -74,7 +74,7 @@ def test_witness_contains_its_token(shared_data: Path, name: str) -> None:
 
 
 def test_known_defects_of_real_tokenizers_are_found(shared_data: Path) -> None:
-    vocabulary, found = reachability(shared_data / "tokenizers" / "kl3m-004-char-4k-cased")
+    _, found = reachability(shared_data / "tokenizers" / "kl3m-004-char-4k-cased")
     assert found.count(Reach.SHADOWED) == 10  # runs of spaces and newlines are added tokens
     mistral, found = reachability(shared_data / "tokenizers" / "mistral-v1")
     # fallback bytes of characters that are tokens, and three pieces without a way to build them
@@ -82,6 +82,13 @@ def test_known_defects_of_real_tokenizers_are_found(shared_data: Path) -> None:
     assert b"A" in dead
     assert len(dead) >= 125
     assert METRICS.create("duplicates").measure(AuditInput(mistral)).value == 125
+
+
+def test_redundant_merges_of_the_llama_2_vocabulary(shared_data: Path) -> None:
+    vocabulary = load_vocabulary(shared_data / "tokenizers" / "phi-3")
+    result = METRICS.create("redundant_merges").measure(AuditInput(vocabulary))
+    assert result.value == 31_637  # as Hayase et al. 2024 found by other means
+    assert "of 61,249" in result.detail
 
 
 def test_digit_rules_of_real_tokenizers(shared_data: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.vocabulary import StartRule, Vocabulary
 from jeton.errors import InputError
 
 _BATCH_CHARS = 2_000_000  # bounds the memory that the engine's results take before they are packed
@@ -67,3 +67,16 @@ def readable(token: bytes) -> str:
         (' the', True)
     """
     return token.decode("utf-8", errors="backslashreplace")
+
+
+def cut_word(vocabulary: Vocabulary, word: str) -> list[bytes]:
+    """Return the tokens of a word inside a sentence, without the space before it.
+
+    Example: " library" cut as " lib|rary" gives [b"lib", b"rary"].
+    """
+    has_start_rule = vocabulary.start_rule is not StartRule.NONE
+    ids = vocabulary.encode_lossy(word if has_start_rule else f" {word}")
+    pieces = [vocabulary.tokens[i] for i in ids]
+    if pieces and pieces[0][:1] == b" ":
+        pieces[0] = pieces[0][1:]
+    return [piece for piece in pieces if piece]

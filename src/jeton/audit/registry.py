@@ -3,6 +3,27 @@
 from jeton.core.registry import Paper, Registry, Row, Verification
 
 _HOUSE = Paper("Common practice, defined in jeton's docs", 2026, "docs/audit.md")
+_MAGIKARP = Paper(
+    "Fishing for Magikarp: Automatically Detecting Under-trained Tokens in Large Language Models",
+    2024,
+    "https://arxiv.org/abs/2405.05417",
+)
+_MIXTURE = Paper(
+    "Data Mixture Inference: What do BPE Tokenizers Reveal about their Training Data?",
+    2024,
+    "https://arxiv.org/abs/2407.16607",
+)
+_QTOK = Paper(
+    "Qtok: A Comprehensive Framework for Evaluating Multilingual Tokenizer Quality in Large "
+    "Language Models",
+    2024,
+    "https://arxiv.org/abs/2410.12989",
+)
+_COUNTS = Paper(
+    "Tokenization counts: the impact of tokenization on arithmetic in frontier LLMs",
+    2024,
+    "https://arxiv.org/abs/2402.14903",
+)
 _ONE_PASS = "one pass over the vocabulary"
 _ONE_ENCODING = "one encoding of the text"
 
@@ -29,6 +50,41 @@ METRICS = Registry(
             ),
             verified=Verification.EXACT,
             evidence="tests/golden/audit/fertility.json",
+            cost=_ONE_ENCODING,
+            needs="text",
+        ),
+        "premium": Row(
+            target="jeton.audit.metrics.premium:Premium",
+            summary="tokens of each language over those of English for the same text",
+            paper=Paper(
+                "Explaining and Mitigating Crosslingual Tokenizer Inequities",
+                2025,
+                "https://arxiv.org/abs/2510.21909",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/premium.json",
+            cost=_ONE_ENCODING,
+            needs="parallel text",
+        ),
+        "context_equivalent": Row(
+            target="jeton.audit.metrics.context_equivalent:ContextEquivalent",
+            summary="what a context window is worth in each language",
+            paper=Paper(
+                "Language Model Tokenizers Introduce Unfairness Between Languages",
+                2023,
+                "https://arxiv.org/abs/2305.15425",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/context_equivalent.json",
+            cost=_ONE_ENCODING,
+            needs="parallel text",
+        ),
+        "cost": Row(
+            target="jeton.audit.metrics.cost:Cost",
+            summary="price of a million characters",
+            paper=_HOUSE,
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/cost.json",
             cost=_ONE_ENCODING,
             needs="text",
         ),
@@ -71,12 +127,7 @@ METRICS = Registry(
         "dead": Row(
             target="jeton.audit.metrics.dead:Dead",
             summary="ids that no text can produce, each with a proof",
-            paper=Paper(
-                "Fishing for Magikarp: Automatically Detecting Under-trained Tokens in Large "
-                "Language Models",
-                2024,
-                "https://arxiv.org/abs/2405.05417",
-            ),
+            paper=_MAGIKARP,
             verified=Verification.EXACT,
             evidence="tests/property/test_audit_reachability.py",
             cost="a few encodings of the vocabulary",
@@ -108,11 +159,7 @@ METRICS = Registry(
         "digits": Row(
             target="jeton.audit.metrics.digits:Digits",
             summary="how numbers are cut: single digits, groups from the left or right, no rule",
-            paper=Paper(
-                "Tokenization counts: the impact of tokenization on arithmetic in frontier LLMs",
-                2024,
-                "https://arxiv.org/abs/2402.14903",
-            ),
+            paper=_COUNTS,
             verified=Verification.EXACT,
             evidence="tests/golden/audit/digits.json",
             cost="600 short encodings",
@@ -136,6 +183,129 @@ METRICS = Registry(
             verified=Verification.EXACT,
             evidence="tests/golden/audit/token_length.json",
             cost=_ONE_PASS,
+        ),
+        "redundant_merges": Row(
+            target="jeton.audit.metrics.redundant_merges:RedundantMerges",
+            summary="merges that can never fire",
+            paper=_MIXTURE,
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/redundant_merges.json",
+            cost="a fraction of a second",
+        ),
+        "under_trained": Row(
+            target="jeton.audit.metrics.under_trained:UnderTrained",
+            summary="ids whose embeddings look like those of ids that never occur",
+            paper=_MAGIKARP,
+            verified=Verification.FORMULA,
+            evidence="tests/unit/test_audit_defects.py",
+            cost="one pass over the embedding matrix",
+            needs="the embedding matrices of a model",
+        ),
+        "script_mix": Row(
+            target="jeton.audit.metrics.script_mix:ScriptMix",
+            summary="which scripts the vocabulary spends its tokens on",
+            paper=_QTOK,
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/script_mix.json",
+            cost=_ONE_PASS,
+        ),
+        "sensitivity": Row(
+            target="jeton.audit.metrics.sensitivity:Sensitivity",
+            summary="growth in tokens under typos and look-alike characters",
+            paper=Paper(
+                "Tokenization Falling Short: The Curse of Tokenization",
+                2024,
+                "https://arxiv.org/abs/2406.11687",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/audit/sensitivity.json",
+            cost="3,000 short encodings",
+            needs="text",
+        ),
+        "valid_words": Row(
+            target="jeton.audit.metrics.valid_words:ValidWords",
+            summary="share of the tokens that are words, or words and morphemes",
+            paper=Paper(
+                "Tokenization Standards for Linguistic Integrity: Turkish as a Benchmark",
+                2025,
+                "https://arxiv.org/abs/2502.07057",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/valid_words.json",
+            cost=_ONE_ENCODING,
+            needs="text and a lexicon",
+        ),
+        "morpheme_agreement": Row(
+            target="jeton.audit.metrics.morpheme_agreement:MorphemeAgreement",
+            summary="whether tokens end where morphemes end",
+            paper=Paper(
+                "The SIGMORPHON 2022 Shared Task on Morpheme Segmentation",
+                2022,
+                "https://arxiv.org/abs/2206.07615",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/morpheme_agreement.json",
+            cost="one encoding per word",
+            needs="words with their morphemes",
+        ),
+        "qtok": Row(
+            target="jeton.audit.metrics.qtok:Qtok",
+            summary="characters that have a token, and words that are one token, per language",
+            paper=_QTOK,
+            verified=Verification.FORMULA,
+            evidence="tests/golden/audit/qtok.json",
+            cost="one encoding of the distinct words",
+            needs="text",
+        ),
+        "adt": Row(
+            target="jeton.audit.metrics.adt:Adt",
+            summary="adversarial strings that the tokenizer cuts across the border of two words",
+            paper=Paper(
+                "Tokenization Matters! Degrading Large Language Models through Challenging Their "
+                "Tokenization",
+                2024,
+                "https://arxiv.org/abs/2405.17067",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/golden/audit/adt.json",
+            cost="2,000 short encodings",
+        ),
+        "character_tasks": Row(
+            target="jeton.audit.metrics.character_tasks:CharacterTasks",
+            summary="items that count and find letters, by the length of the token that hides them",
+            paper=Paper(
+                "CharBench: Evaluating the Role of Tokenization in Character-Level Tasks",
+                2025,
+                "https://arxiv.org/abs/2508.02591",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/audit/character_tasks.json",
+            cost="200 short encodings",
+        ),
+        "digit_arithmetic": Row(
+            target="jeton.audit.metrics.digit_arithmetic:DigitArithmetic",
+            summary="additions whose digit groups line up by place value",
+            paper=_COUNTS,
+            verified=Verification.FORMULA,
+            evidence="tests/golden/audit/digit_arithmetic.json",
+            cost="600 short encodings",
+        ),
+        "worst_case_latency": Row(
+            target="jeton.audit.metrics.worst_case_latency:WorstCaseLatency",
+            summary="how much slower than prose the worst text is to encode",
+            paper=_HOUSE,
+            verified=Verification.FORMULA,
+            evidence="tests/unit/test_audit_defects.py",
+            cost="about a second",
+        ),
+        "data_mixture": Row(
+            target="jeton.audit.metrics.data_mixture:DataMixture",
+            summary="what a BPE tokenizer was trained on, from the order of its merges",
+            paper=_MIXTURE,
+            verified=Verification.SMALL,
+            evidence="python bench/audit.py",
+            cost="a replay of the merges and one linear program",
+            needs="text of each category, and scipy",
         ),
     },
 )

@@ -19,8 +19,8 @@ NEEDS = {
     "lexicon": "a lexicon of the language",
     "segmentation": "words with their morphemes",
 }
-_STRIP_LINES = 12
-_STRIP_CHARS = 160
+_STRIP_LINES = 8
+_STRIP_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,8 @@ def _strip(given: AuditInput, against: Vocabulary | None) -> list[StripLine]:
     """Cut a few lines, spread over the groups, with both vocabularies."""
     lines: list[StripLine] = []
     names = sorted(name for name, documents in given.texts.items() if documents)
+    if given.is_parallel:  # what people can read first
+        names.sort(key=lambda name: name != given.reference_group)
     per_group = max(1, _STRIP_LINES // max(1, len(names)))
     step = max(1, -(-len(names) // _STRIP_LINES))
     for name in names[::step]:

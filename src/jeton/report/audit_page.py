@@ -201,8 +201,24 @@ def _vocabulary(result: AuditResult) -> list[Block]:
         )
     scripts = result.figure("script_mix")
     if scripts is not None and scripts.groups:
-        blocks.append(_bars(result, "script_mix", "Scripts", "share of tokens"))
+        blocks.append(_scripts(result))
     return blocks if len(blocks) > 1 else []
+
+
+def _scripts(result: AuditResult) -> Bars:
+    """Return the largest scripts of both vocabularies."""
+    audits = [one for one in (result, result.against) if one is not None]
+    shares: dict[str, dict[str, float]] = {}
+    for one in audits:
+        figure = one.figure("script_mix")
+        shares[one.tokenizer] = figure.groups if figure else {}
+    names = sorted({name for groups in shares.values() for name in groups})
+    names.sort(key=lambda name: -max(groups.get(name, 0.0) for groups in shares.values()))
+    bars = [
+        (name, [(tokenizer, 100 * groups.get(name, 0.0)) for tokenizer, groups in shares.items()])
+        for name in names[:10]
+    ]
+    return Bars("Scripts of the vocabulary", "% of text tokens", bars, lower_is_better=None)
 
 
 def _percent(series: Series) -> list[float]:
