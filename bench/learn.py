@@ -127,7 +127,11 @@ def bench_bpe(texts: list[str], size: int, repeats: int, goals: list[dict[str, A
 
 
 def bench_extend(
-    base: Vocabulary, train: list[str], held_out: list[str], goals: list[dict[str, Any]]
+    base: Vocabulary,
+    train: list[str],
+    held_out: list[str],
+    sizes: list[int],
+    goals: list[dict[str, Any]],
 ) -> dict:
     """Extend a base for Python code and measure on files that were not learned from."""
 
@@ -136,7 +140,7 @@ def bench_extend(
         return sum(len(text.encode()) for text in held_out) / tokens
 
     before, found = rate(base), {}
-    for size in (512, 768, 1024):
+    for size in sizes:
         seconds, learned = measure_cpu(
             lambda size=size: Extend().learn(train, base, base.vocab_size + size)
         )
@@ -178,8 +182,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     goals: list[dict[str, Any]] = []
     warnings.simplefilter("ignore")
     # Compile and load before anything is timed.
-    Bpe(spans="word").learn(["abc abd " * 9], vocab_size=258)
-    bench_random(30 if arguments.quick else 300, goals)
+    Bpe(spans="word").learn(["abc abd " * 140_000], vocab_size=258)
+    bench_random(20 if arguments.quick else 300, goals)
     files = {name: path.read_text(encoding="utf-8") for name, path in library_files().items()}
     train = [text for name, text in files.items() if library_bucket(name)]
     held_out = [text for name, text in files.items() if not library_bucket(name)]
@@ -188,10 +192,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     measured["bpe"] = bench_bpe(
         part, 8192 if arguments.quick else 32768, 1 if arguments.quick else 3, goals
     )
-    measured["extend"] = bench_extend(load_vocabulary(arguments.base), train, held_out, goals)
+    sizes = [1024] if arguments.quick else [512, 768, 1024, 2048, 4096]
+    measured["extend"] = bench_extend(
+        load_vocabulary(arguments.base), train, held_out, sizes, goals
+    )
     books = sorted((arguments.data / "corpora" / "en" / "gutenberg").glob("*.txt"))
     if books:
         texts = [book.read_text(encoding="utf-8") for book in books]
+        if arguments.quick:
+            texts = [text[:200_000] for text in texts]
         measured["superbpe"] = bench_superbpe(texts, 8192 if arguments.quick else 32768, goals)
     else:
         for name in ("fewer tokens than bpe on held-out prose", "CPU time over same long spans"):

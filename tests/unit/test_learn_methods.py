@@ -219,3 +219,27 @@ def test_the_size_that_pays() -> None:
     assert larger.vocab_size > chosen.vocab_size
     with pytest.raises(ConfigError, match="0 points"):
         choose_size([], 64, 1)
+
+
+def test_whole_pretokens_are_taken_where_the_base_does_so() -> None:
+    """A base with `ignore_merges` and a token that its merges cannot make."""
+    texts = prose(40)
+    document = json.loads(Bpe().learn(texts, vocab_size=300).tokenizer_json)
+    document["model"]["ignore_merges"] = True
+    document["model"]["vocab"]["Ġhand"] = 300
+    base = Vocabulary.from_tokenizer_json(document)
+    num_bytes = sum(map(len, texts))
+
+    def rate(vocabulary: Vocabulary) -> float:
+        return num_bytes / sum(map(len, vocabulary.encode_batch(texts)))
+
+    for spans in ("source", "line"):
+        learned = Extend(spans=spans).learn(texts, base, 340)
+        assert learned.source_bytes_per_token == pytest.approx(rate(base))
+        assert learned.bytes_per_token == pytest.approx(rate(learned.vocabulary()))
+    pruned = prune_vocabulary(base, texts[:3])
+    assert b" hand" in pruned.vocabulary().tokens or not any(" hand" in t for t in texts[:3])
+    for size in (280, None):
+        pruned = prune_vocabulary(base, texts, size)
+        assert pruned.source_bytes_per_token == pytest.approx(rate(base))
+        assert pruned.bytes_per_token == pytest.approx(rate(pruned.vocabulary()))

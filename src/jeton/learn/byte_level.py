@@ -62,12 +62,21 @@ class Start:
         banned: Ids whose bytes must not arise as a product.
         rules: Merges in order: left id, right id, product id.
         byte_ids: Id of each byte, shape (256,), int32; -1 where there is none.
+        takes_whole: Whether a pretoken that is a token is taken without merging.
     """
 
     tokens: list[bytes]
     banned: list[int]
     rules: list[tuple[int, int, int]]
     byte_ids: NDArray[np.int32]
+    takes_whole: bool = False
+
+    def whole(self, tokens: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the pretokens that are taken without merging, when `tokens` exist."""
+        if not self.takes_whole:
+            return {}
+        banned = set(self.banned)
+        return {token: i for i, token in enumerate(tokens) if token and i not in banned}
 
 
 def start_from(vocabulary: Vocabulary) -> Start:
@@ -85,7 +94,13 @@ def start_from(vocabulary: Vocabulary) -> Start:
         for token_id, data in enumerate(vocabulary.tokens):
             if len(data) == 1 and byte_ids[data[0]] < 0 and token_id not in reserved.values():
                 byte_ids[data[0]] = token_id
-    return Start(tokens, sorted(set(reserved.values())), list(last.values())[::-1], byte_ids)
+    return Start(
+        tokens,
+        sorted(set(reserved.values())),
+        list(last.values())[::-1],
+        byte_ids,
+        vocabulary.ignore_merges,
+    )
 
 
 def pre_tokenizer_for(spans: str, base: Vocabulary | None) -> dict[str, Any] | None:

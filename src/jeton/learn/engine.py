@@ -5,7 +5,7 @@ configurations of this one engine. Counts are int64; among pairs of equal count 
 lower ids is merged first, as Hugging Face `tokenizers` does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +35,32 @@ class Words:
     counts: NDArray[np.int64]
 
     @classmethod
-    def from_bytes(cls, items: Sequence[tuple[bytes, int]], byte_ids: NDArray[np.int32]) -> "Words":
-        """Return words of one symbol per byte; `byte_ids` has shape (256,)."""
+    def from_bytes(
+        cls,
+        items: Sequence[tuple[bytes, int]],
+        byte_ids: NDArray[np.int32],
+        whole: Mapping[bytes, int] | None = None,
+    ) -> "Words":
+        """Return words of one symbol per byte.
+
+        Args:
+            items: Words and their counts.
+            byte_ids: Id of each byte, shape (256,), int32.
+            whole: Words that are one symbol from the start, for tokenizers with `ignore_merges`.
+        """
         data = np.frombuffer(b"".join(key for key, _ in items), dtype=np.uint8)
-        ends = np.cumsum([len(key) for key, _ in items], dtype=np.int64)
-        return cls(byte_ids[data], ends, np.array([n for _, n in items], dtype=np.int64))
+        lengths = np.array([len(key) for key, _ in items], dtype=np.int64)
+        counts = np.array([n for _, n in items], dtype=np.int64)
+        symbols = byte_ids[data]
+        if whole:
+            ids = np.array([whole.get(key, -1) for key, _ in items], dtype=np.int32)
+            starts = np.cumsum(lengths) - lengths
+            taken = (ids >= 0) & (lengths > 0)
+            symbols[starts[taken]] = ids[taken]
+            is_rest = np.repeat(taken, lengths)
+            is_rest[starts[taken]] = False
+            symbols, lengths = symbols[~is_rest], np.where(taken, 1, lengths)
+        return cls(symbols, np.cumsum(lengths, dtype=np.int64), counts)
 
 
 @dataclass(frozen=True)

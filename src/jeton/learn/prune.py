@@ -54,7 +54,7 @@ def prune_vocabulary(
     pretokenizer = Pretokenizer.from_tokenizer_json(document)
     counts = count_pretokens(texts, pretokenizer, progress=progress)
     start = start_from(source)
-    words = Words.from_bytes(counts.sorted_items(), start.byte_ids)
+    words = Words.from_bytes(counts.sorted_items(), start.byte_ids, start.whole(start.tokens))
     engine = MergeEngine(words, start.tokens, banned=start.banned, rules=start.rules)
     engine.replay()
     kept = _kept_tokens(start, usage(engine, words), vocab_size)
@@ -80,7 +80,15 @@ def prune_vocabulary(
     pruned["model"]["ignore_merges"] = document["model"].get("ignore_merges", False)
     byte_ids = np.array([new_id.get(int(i), -1) for i in start.byte_ids], dtype=np.int32)
     final = MergeEngine(
-        Words.from_bytes(counts.sorted_items(), byte_ids),
+        Words.from_bytes(
+            counts.sorted_items(),
+            byte_ids,
+            {
+                token: new_id[old]
+                for token, old in start.whole(start.tokens).items()
+                if old in new_id
+            },
+        ),
         tokens,
         banned=[new_id[i] for i in start.banned],
         rules=rules,

@@ -28,7 +28,7 @@ from jeton.learn.counts import check_rereadable, count_pretokens, sample
 from jeton.learn.engine import MergeEngine, Words
 from jeton.learn.pretokenize import Pretokenizer
 from jeton.learn.prune import prune_vocabulary
-from jeton.learn.results import base_bytes_per_token, check_reached, finish
+from jeton.learn.results import base_bytes_per_token, check_reached, finish, unique_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Extend:
         )
         start = start_from(source)
         engine = MergeEngine(
-            Words.from_bytes(counts.sorted_items(), start.byte_ids),
+            Words.from_bytes(counts.sorted_items(), start.byte_ids, start.whole(start.tokens)),
             start.tokens,
             banned=start.banned,
             rules=start.rules,
@@ -124,10 +124,19 @@ class Extend:
             [(left, right) for left, right in merges.pairs[len(start.rules) :].tolist()],
             pre_tokenizer,
         )
+        final = engine
+        if start.takes_whole:  # a new token that is a whole piece is taken at once as well
+            words = Words.from_bytes(
+                counts.sorted_items(), start.byte_ids, start.whole(engine.tokens())
+            )
+            final = MergeEngine(
+                words, engine.tokens(), banned=start.banned, rules=unique_rules(merges)
+            )
+            final.replay()
         return finish(
             "extend",
             learned,
-            engine,
+            final,
             counts,
             given,
             began,
