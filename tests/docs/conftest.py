@@ -48,7 +48,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pa
         (world / name).write_text(_PROSE * 40)
     (world / "prompt.txt").write_text(_PROSE)
     (world / "corpus.jsonl").write_text(
-        "".join('{"text": "%s"}\n' % (_PROSE.strip() * 30) for _ in range(30))
+        "".join('{"text": "%s"}\n' % (_PROSE.strip() * 4) for _ in range(30))
     )
     for name in ("tokenizer", "gpt2", "qwen", "path/to/model"):  # tokenizers alone
         (world / name).mkdir(parents=True)
@@ -64,6 +64,7 @@ def world(
     """The working directory of one page: a fresh copy of the prepared folder."""
     folder = tmp_path / "world"
     shutil.copytree(prepared, folder)
-    shutil.copytree(model_folder, folder / "my-model")
+    for name in ("my-model", "model"):
+        shutil.copytree(model_folder, folder / name)
     monkeypatch.chdir(folder)
     return folder

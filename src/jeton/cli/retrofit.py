@@ -12,7 +12,7 @@ Examples:
 
   jeton retrofit starter --text src/ --out out --minutes 2
 
-  jeton retrofit ./my-model --text corpus.jsonl --general wiki.txt --out out
+  jeton retrofit ./my-model --text corpus.jsonl --general wiki.txt --out adapted
 
   jeton retrofit --resume out
 """
