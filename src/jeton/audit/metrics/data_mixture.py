@@ -167,5 +167,6 @@ def _solve(
         b_eq=[1.0],
         method="highs",
     )
-    shares: FloatArray = np.clip(found.x[:num_categories], 0, 1)
-    return shares / shares.sum()
+    raw = np.clip(found.x[:num_categories], 0, 1)
+    shares: FloatArray = raw / raw.sum()
+    return shares

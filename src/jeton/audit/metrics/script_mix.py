@@ -19,6 +19,7 @@ from jeton.audit.evidence import AuditInput
 
 _NO_LETTERS = "no letters"
 _BROKEN = "pieces of characters"
+_ASCII_BUT_LETTERS = bytes(b for b in range(128) if not chr(b).isalpha())
 _RENAMED = {"CJK": "HAN"}
 
 
@@ -68,6 +69,9 @@ def scripts_of(token: bytes) -> Counter[str]:
         >>> scripts_of("aбв".encode())
         Counter({'CYRILLIC': 2, 'LATIN': 1})
     """
+    if token.isascii():
+        num_letters = len(token.translate(None, _ASCII_BUT_LETTERS))
+        return Counter({"LATIN": num_letters} if num_letters else {_NO_LETTERS: 1})
     try:
         text = token.decode()
     except UnicodeDecodeError:
