@@ -17,7 +17,7 @@ import numpy as np
 
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.errors import ConfigError, InputError, MissingExtraError
-from jeton.learn.kernels import HAS_NUMBA
+from jeton.learn.compiling import HAS_NUMBA
 from jeton.learn.pretokenize import Pretokenizer
 
 _SHARD_CHARACTERS = 1 << 22

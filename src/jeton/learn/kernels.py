@@ -14,11 +14,10 @@ Imported only when an engine is made. Each function works on numpy arrays (compi
     rpair, rprod, rcount, rtotal  rules in order: pair, product, count when applied, tokens after
 """
 
-from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-F = Callable[..., Any]
+from jeton.learn.compiling import F, compiled
 
 # Slots of `meta`.
 PAIRS, OCCURRENCES, HEAP, TOKENS, DATA, RULES, FORCED, TOTAL = 0, 1, 2, 3, 4, 5, 6, 7
@@ -28,32 +27,6 @@ MAX_SIZE, REAPPLY, LONGEST, MAX_TOKENS, MAX_RULES, CHECK, NUM_META = 15, 16, 17,
 CHOOSE, ACCEPT, APPLY, PUSH = 0, 1, 2, 3
 # Return codes.
 DONE, NEED_ROOM, EXHAUSTED, CANDIDATE_FOUND = 0, 1, 2, 3
-
-
-def _identity(**_: Any) -> Callable[[F], F]:
-    return lambda function: function
-
-
-def _choose_compiler() -> tuple[Callable[..., Callable[[F], F]], bool]:
-    try:
-        from numba import njit
-    except ImportError:
-        return _identity, False
-
-    def compiler(**options: Any) -> Callable[[F], F]:
-        def wrap(function: F) -> F:
-            try:
-                compiled: F = njit(cache=True, **options)(function)
-            except RuntimeError:  # no place to keep the compiled code: compile in each process
-                compiled = njit(**options)(function)
-            return compiled
-
-        return wrap
-
-    return compiler, True
-
-
-compile_with, HAS_NUMBA = _choose_compiler()
 
 
 def _wide(value: Any) -> Any:
@@ -391,18 +364,18 @@ _PLAIN = {
     "rehash_content": _rehash_content,
     "advance": _advance,
 }
-wide = compile_with()(_wide)
-pair_slot = compile_with()(_pair_slot)
-pair_of = compile_with()(_pair_of)
-content_slot = compile_with()(_content_slot)
-is_above = compile_with()(_is_above)
-heap_push = compile_with()(_heap_push)
-heap_replace_top = compile_with()(_heap_replace_top)
-add = compile_with()(_add)
-count_all = compile_with()(_count_all)
-rehash = compile_with()(_rehash)
-rehash_content = compile_with()(_rehash_content)
-advance = compile_with()(_advance)
+wide = compiled(_wide)
+pair_slot = compiled(_pair_slot)
+pair_of = compiled(_pair_of)
+content_slot = compiled(_content_slot)
+is_above = compiled(_is_above)
+heap_push = compiled(_heap_push)
+heap_replace_top = compiled(_heap_replace_top)
+add = compiled(_add)
+count_all = compiled(_count_all)
+rehash = compiled(_rehash)
+rehash_content = compiled(_rehash_content)
+advance = compiled(_advance)
 
 
 def functions(is_compiled: bool) -> dict[str, F]:

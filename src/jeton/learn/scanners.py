@@ -5,16 +5,15 @@ A scanner cuts UTF-8 and counts the pieces in one pass. Imported only when numba
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import regex
-from numba import njit
 from numpy.typing import NDArray
 
-F = Callable[..., Any]
+from jeton.learn.compiling import compiled
 
 OTHER, LETTER, NUMBER, LINE_END, SPACE = 0, 1, 2, 3, 4
 _GPT2 = 0  # any other style is the most digits in one piece
@@ -34,18 +33,7 @@ def character_classes() -> NDArray[np.uint8]:
     return classes
 
 
-def _compiled() -> Callable[[F], F]:
-    def wrap(function: F) -> F:
-        try:
-            compiled: F = njit(cache=True)(function)
-        except RuntimeError:  # no place to keep the compiled code
-            compiled = njit(function)
-        return compiled
-
-    return wrap
-
-
-@_compiled()
+@compiled
 def _width(first: Any) -> Any:
     """Return the bytes of a character by its first byte."""
     if first < 0x80:
@@ -55,7 +43,7 @@ def _width(first: Any) -> Any:
     return 3 if first < 0xF0 else 4
 
 
-@_compiled()
+@compiled
 def _class_at(data: Any, i: Any, end: Any, classes: Any) -> Any:
     """Return the class of the character at i; at the end, one that matches nothing."""
     if i >= end:
@@ -72,7 +60,7 @@ def _class_at(data: Any, i: Any, end: Any, classes: Any) -> Any:
     return np.int64(classes[code | (np.int64(data[i + 2]) & 0x3F) << 6 | (data[i + 3] & 0x3F)])
 
 
-@_compiled()
+@compiled
 def _skip(data: Any, i: Any, end: Any, classes: Any, wanted: Any, limit: Any) -> Any:
     """Return the end of the run of one class that starts at i, of at most `limit` characters."""
     n = 0
@@ -82,7 +70,7 @@ def _skip(data: Any, i: Any, end: Any, classes: Any, wanted: Any, limit: Any) ->
     return i
 
 
-@_compiled()
+@compiled
 def _contraction(data: Any, i: Any, end: Any, any_case: Any) -> Any:
     """Return the length of 's, 't, 're, 've, 'm, 'll or 'd after an apostrophe at i, else 0."""
     if i + 1 >= end:
@@ -100,7 +88,7 @@ def _contraction(data: Any, i: Any, end: Any, any_case: Any) -> Any:
     return 3 if is_re_or_ve or (one == 0x6C and two == 0x6C) else 0
 
 
-@_compiled()
+@compiled
 def _spaces(data: Any, i: Any, end: Any, classes: Any, stops_at_line_end: Any) -> Any:
     r"""Return the end of `\s*[\r\n]+` if asked for and found, else of `\s+(?!\S)|\s+`."""
     j, last, after_line_end = i, i, -1
@@ -117,7 +105,7 @@ def _spaces(data: Any, i: Any, end: Any, classes: Any, stops_at_line_end: Any) -
     return j if j == end or last == i else last
 
 
-@_compiled()
+@compiled
 def _piece_end(data: Any, i: Any, end: Any, classes: Any, style: Any) -> Any:
     """Return the end of the piece that starts at i."""
     kind = _class_at(data, i, end, classes)
@@ -147,7 +135,7 @@ def _piece_end(data: Any, i: Any, end: Any, classes: Any, style: Any) -> Any:
     return _spaces(data, i, end, classes, True)
 
 
-@_compiled()
+@compiled
 def _count(
     data: Any, i: Any, end: Any, classes: Any, style: Any, table: Any, places: Any, lengths: Any,
     hashes: Any, counts: Any, size: Any,
@@ -218,7 +206,7 @@ def _grown(room: int, old: Iterable[Any], size: int) -> tuple[NDArray[np.int32],
     return table, keys
 
 
-@_compiled()
+@compiled
 def _refill(table: Any, hashes: Any, size: Any) -> None:
     """Fill an empty table."""
     mask = len(table) - 1
