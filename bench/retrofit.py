@@ -29,7 +29,7 @@ from jeton.decoding.replay import replay
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model
 from jeton.retrofit.demo import demo_config
-from jeton.retrofit.pipeline import retrofit
+from jeton.retrofit.pipeline import resume, retrofit
 from jeton.retrofit.speed import DRAFT_LENGTHS, excerpts, fast_linears
 from jeton.retrofit.texts import Texts, gather
 
@@ -160,9 +160,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="end within a minute")
     parser.add_argument("--minutes", type=float, default=10.0, help="of healing")
+    parser.add_argument("--steps", type=int, default=-1, help="of healing, instead of --minutes")
+    parser.add_argument("--set", nargs="*", default=[], help="method.field=value")
     parser.add_argument("--general", type=Path, nargs="*", default=[], help="replay text")
     parser.add_argument("--books", type=Path, nargs="*", default=[], help="unseen English text")
-    parser.add_argument("--out", type=Path, help="keep the run here")
+    parser.add_argument("--out", type=Path, help="keep the run here; a run is resumed")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         document = run(args, Path(scratch))
@@ -179,14 +181,16 @@ def main() -> None:
 def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Return the document that --json prints."""
     out = args.out or scratch / "run"
-    config = demo_config(out, args.minutes, steps=4 if args.quick else -1)
+    config = demo_config(out, args.minutes, steps=4 if args.quick else args.steps)
     config = replace(
         config,
+        options=dict(pair.split("=", 1) for pair in args.set) or config.options,
         general=tuple(args.general),
         verify_bytes=20_000 if args.quick else 600_000,
     )
     progress = NO_PROGRESS if args.json else Bars()
-    result = retrofit(config, progress=progress)
+    is_there = (out / "run.json").is_file()
+    result = resume(out, progress=progress) if is_there else retrofit(config, progress=progress)
     source, destination = load_model("starter"), load_model(out / "model")
     texts = gather(config)
     before, after = result.source, result.destination

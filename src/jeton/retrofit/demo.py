@@ -16,4 +16,6 @@ def demo_config(out: Path, minutes: float, *, steps: int = -1) -> RetrofitConfig
         out=out,
         minutes=minutes,
         steps=steps,
+        # Few seconds to heal: many small steps do more than few large ones.
+        options={"cross_entropy.batch_tokens": "2048"},
     )

@@ -32,7 +32,7 @@ from jeton.transfer.transplant import transplant
 START_BYTES = 60_000  # enough text to place the figure right after the transplant
 REHEARSAL_TOKENS = 65_536  # seconds to sample, and enough for the short runs that need it
 PROBE_STEPS = 3
-STRIP_BYTES = 700
+STRIP_BYTES = 480
 
 
 def load_source(config: RetrofitConfig) -> LanguageModel:
@@ -263,8 +263,7 @@ def certificate(
             strict=True,
         )
     ]
-    sample = max(texts.held_out, key=len).encode()[:STRIP_BYTES].decode(errors="ignore")
-    sample = sample[: sample.rfind("\n") + 1] or sample
+    sample = _sample_lines(max(texts.held_out, key=len))
     learned, start, healed = outcomes["learn"], outcomes["transplant"], outcomes["heal"]
     return RetrofitResult(
         schema_version=SCHEMA_VERSION,
@@ -290,6 +289,13 @@ def certificate(
         audits=audited,
         regressions=regressions(*sides),
     )
+
+
+def _sample_lines(text: str) -> str:
+    """Return whole lines from the middle of a text, about `STRIP_BYTES` of them."""
+    middle = text.find("\n", max(0, len(text) // 2 - STRIP_BYTES)) + 1
+    piece = text[middle:].lstrip("\n").encode()[:STRIP_BYTES].decode(errors="ignore")
+    return piece[: piece.rfind("\n") + 1] or piece
 
 
 def _side(

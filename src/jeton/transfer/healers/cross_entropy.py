@@ -35,7 +35,9 @@ class CrossEntropy:
         embeddings_only: Share of the steps, at the start, that train the embeddings alone.
         batch_tokens: Tokens per optimizer step.
         micro_tokens: Tokens per forward; bounds the memory.
-        length: Tokens per row.
+        length: Tokens per row; the model's own limit where that is smaller.
+        compile: Whether `torch.compile` fuses the loss: a third faster on a CPU after half a
+            minute of compiling; needs a C++ compiler.
         replay: Share of the rows that are general text, when there is any.
         checkpoint_s: Seconds between checkpoints.
     """
@@ -43,9 +45,10 @@ class CrossEntropy:
     lr_embeddings: float = 3e-3
     lr_body: float = 5e-4
     embeddings_only: float = 0.1
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
     micro_tokens: int = 2048
-    length: int = 512
+    length: int = 1024
+    compile: bool = False
     replay: float = 0.25
     checkpoint_s: float = 20.0
 
@@ -70,7 +73,9 @@ class _Run:
 
     def __init__(self, options: CrossEntropy, inputs: HealInput) -> None:
         self.options, self.inputs, self.model = options, inputs, inputs.model
-        self.length = min(options.length, len(inputs.token_ids) - 1)
+        config = self.model.config.get_text_config(decoder=True)
+        limit = getattr(config, "max_position_embeddings", None) or options.length
+        self.length = min(options.length, limit, len(inputs.token_ids) - 1)
         if self.length < 8:
             raise ConfigError(
                 f"healing needs more text: {len(inputs.token_ids)} tokens were given",
@@ -92,6 +97,7 @@ class _Run:
             foreach=True,
         )
         lengths = [len(token) for token in inputs.vocabulary.tokens]
+        self._summed_loss = torch.compile(_summed_loss) if options.compile else _summed_loss
         self.token_bytes = torch.tensor(lengths, dtype=torch.long)
         self.step, self.seconds, self.num_bytes = 0, 0.0, 0
         self.average: float | None = None
@@ -134,7 +140,7 @@ class _Run:
         batch = self._batch()
         nats = 0.0
         for part in self._micro_batches(batch):
-            loss = self._loss(part)
+            loss = self._summed_loss(self.model, part.to(self.model.device))
             (loss / (self.rows * self.length)).backward()
             nats += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -161,15 +167,6 @@ class _Run:
 
     def _micro_batches(self, batch: Tensor) -> Iterator[Tensor]:
         yield from batch.split(max(1, self.options.micro_tokens // self.length))
-
-    def _loss(self, batch: Tensor) -> Tensor:
-        """Return the summed cross-entropy in nats."""
-        batch = batch.to(self.model.device)
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=_bf16_pays(self.model)):
-            logits = self.model(input_ids=batch[:, :-1], use_cache=False).logits
-        return functional.cross_entropy(
-            logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="sum"
-        )
 
     def _note_point(self) -> None:
         every = max(1, self.inputs.num_steps // 100)
@@ -222,6 +219,15 @@ class _Run:
         self.step, self.seconds = state["step"], state["seconds"]
         self.num_bytes, self.average = state["num_bytes"], state["average"]
         self.curve = [HealPoint(**point) for point in state["curve"]]
+
+
+def _summed_loss(model: Any, batch: Tensor) -> Tensor:
+    """Return the cross-entropy of a batch in nats, summed; batch has shape (rows, length + 1)."""
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=_bf16_pays(model)):
+        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="sum"
+    )
 
 
 def _write(state: dict[str, Any], path: Path) -> None:
