@@ -28,9 +28,10 @@ from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.replay import replay
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model
+from jeton.lm.pack import packed
 from jeton.retrofit.demo import demo_config
 from jeton.retrofit.pipeline import resume, retrofit
-from jeton.retrofit.speed import DRAFT_LENGTHS, excerpts, fast_linears
+from jeton.retrofit.speed import DRAFT_LENGTHS, excerpts
 from jeton.retrofit.texts import Texts, gather
 
 SCHEMA_VERSION = 1
@@ -101,7 +102,7 @@ def speed_table(
             hf_bytes_per_second(source, pairs)
         )
         for name, lm in (("source", source), ("destination", destination)):
-            with fast_linears(lm):
+            with packed(lm.model):
                 loops.setdefault(f"{name}, jeton, plain", []).append(
                     ours_bytes_per_second(lm, pairs, None, 0)
                 )

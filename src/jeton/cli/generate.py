@@ -55,6 +55,7 @@ def generate(
     if not data:
         raise ConfigError("the prompt is empty", hint="give at least one byte with --prompt")
     from jeton.lm.load import load_model
+    from jeton.lm.pack import packed
 
     lm = load_model(model, dtype=dtype, device=device)  # type: ignore[arg-type]
     draft = load_model(draft_model, dtype=dtype, device=device) if draft_model else None  # type: ignore[arg-type]
@@ -68,16 +69,17 @@ def generate(
 
     if not as_json:
         sys.stdout.write(data.decode("utf-8", errors="replace"))
-    result = run(
-        lm,
-        data,
-        max_new_tokens=max_new_tokens,
-        drafter=chosen,
-        sampling=sampling,
-        num_draft_tokens=num_draft_tokens,
-        draft_model=draft,
-        on_tokens=None if as_json else stream,
-    )
+    with packed(lm.model):
+        result = run(
+            lm,
+            data,
+            max_new_tokens=max_new_tokens,
+            drafter=chosen,
+            sampling=sampling,
+            num_draft_tokens=num_draft_tokens,
+            draft_model=draft,
+            on_tokens=None if as_json else stream,
+        )
     if as_json:
         print_json({"schema_version": 1, "model": lm.name, "text": result.text, **_plain(result)})
         return

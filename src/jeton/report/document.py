@@ -19,10 +19,22 @@ _NO_NUMBER = frozenset({"", "–", "-", "n/a", "∞", "-∞"})
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The one sentence that says whether the result is good; shown in red when it is not."""
+    """The one sentence that says whether the result is good; shown in red when it is not.
+
+    Attributes:
+        ok: Whether it is good.
+        text: The sentence.
+        label: The word before it; "Passed" or "Failed" when empty.
+    """
 
     ok: bool
     text: str
+    label: str = ""
+
+    @property
+    def word(self) -> str:
+        """The label with its mark."""
+        return f"{'✓' if self.ok else '✗'} {self.label or ('Passed' if self.ok else 'Failed')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def render_terminal(document: Document, console: Console) -> None:
         console.print(_text(document.headline))
     if document.verdict is not None:
         tone = "good" if document.verdict.ok else "bad"
-        word = "✓ Passed  " if document.verdict.ok else "✗ Failed  "
+        word = f"{document.verdict.word}  "
         console.print()
         console.print(_text(word + document.verdict.text, _TONES[tone]))
     colours = assign_colours(document.blocks)

@@ -26,7 +26,6 @@ def retrofit_document(result: RetrofitResult) -> Document:
     source, destination = result.source, result.destination
     gain = destination.bytes_per_token / source.bytes_per_token
     faster = destination.speed.speculative_bytes_per_second / source.speed.bytes_per_second
-    is_fine = not result.regressions
     return Document(
         title=f"Retrofit of {source.name}",
         subtitle=(
@@ -38,13 +37,7 @@ def retrofit_document(result: RetrofitResult) -> Document:
             f"{format_ratio(gain)} the bytes per token, {format_ratio(faster)} the bytes per "
             "second, the same bytes."
         ),
-        verdict=Verdict(
-            is_fine,
-            "Nothing became worse: bits per byte on your text did not rise, and general text "
-            "lost less than 3%."
-            if is_fine
-            else "The destination is worse than the source in: " + "; ".join(result.regressions),
-        ),
+        verdict=_verdict(result),
         blocks=(
             _cards(result, gain, faster),
             *_quality(result),
@@ -58,6 +51,23 @@ def retrofit_document(result: RetrofitResult) -> Document:
         + result.environment.get("torch", "")
         + " · transformers "
         + result.environment.get("transformers", ""),
+    )
+
+
+def _verdict(result: RetrofitResult) -> Verdict:
+    if not result.regressions:
+        return Verdict(
+            True,
+            "bits per byte on your text did not rise, general text lost no more than "
+            f"{format_percent(GENERAL_LIMIT, 0)}, and every speed grew.",
+            "Nothing became worse:",
+        )
+    return Verdict(
+        False,
+        "; ".join(result.regressions)
+        + f". Healing so far: {format_number(result.healing_steps)} steps over "
+        f"{format_bytes(result.healing_bytes)} of text.",
+        "Worse than the source:",
     )
 
 

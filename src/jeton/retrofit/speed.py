@@ -1,11 +1,9 @@
 """Bytes per second of source and destination, plain and speculative, interleaved in one run."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-
-import torch
 
 from jeton.decoding.contract import Drafter
 from jeton.decoding.prompt import prompt_ids
@@ -70,7 +68,7 @@ def compare_speed(
     speeds = []
     with contextlib.ExitStack() as stack:
         for lm in models:
-            stack.enter_context(fast_linears(lm))
+            stack.enter_context(packed(lm.model))
         lengths = [_best_length(lm, tuning, drafter) for lm in models]
         plain: list[list[float]] = [[] for _ in models]
         drafted: list[list[float]] = [[] for _ in models]
@@ -94,14 +92,6 @@ def compare_speed(
             )
         )
     return speeds
-
-
-@contextlib.contextmanager
-def fast_linears(lm: LanguageModel) -> Iterator[None]:
-    """Prepack bf16 matrices on the CPU while a block runs; elsewhere nothing changes."""
-    is_bf16_cpu = lm.model.dtype == torch.bfloat16 and lm.model.device.type == "cpu"
-    with packed(lm.model) if is_bf16_cpu else contextlib.nullcontext():
-        yield
 
 
 def _best_length(lm: LanguageModel, pairs: Sequence[tuple[str, str]], drafter: str) -> int:

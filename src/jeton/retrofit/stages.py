@@ -317,16 +317,18 @@ def _side(
 def regressions(source: SideFigures, destination: SideFigures) -> list[str]:
     """Return what is worse after than before, in words; empty when nothing is."""
     found = []
-    if destination.bits_per_byte > source.bits_per_byte:
+    lost = destination.bits_per_byte / source.bits_per_byte - 1
+    if lost > 0:
         found.append(
-            f"bits per byte on your text rose from {source.bits_per_byte:.4f} to "
-            f"{destination.bits_per_byte:.4f}: heal for longer"
+            f"bits per byte on your text rose by {lost:.1%}, from {source.bits_per_byte:.4f} to "
+            f"{destination.bits_per_byte:.4f}: heal for longer (--minutes)"
         )
-    if destination.general_bits_per_byte > 1.03 * source.general_bits_per_byte:
+    lost = destination.general_bits_per_byte / source.general_bits_per_byte - 1
+    if lost > 0.03:
         found.append(
-            "bits per byte on general text rose by more than 3%, from "
-            f"{source.general_bits_per_byte:.4f} to {destination.general_bits_per_byte:.4f}: "
-            "give general text with --general"
+            f"bits per byte on general text rose by {lost:.1%}, from "
+            f"{source.general_bits_per_byte:.4f} to {destination.general_bits_per_byte:.4f}: give "
+            "text of that kind with --general"
         )
     if destination.bytes_per_token <= source.bytes_per_token:
         found.append(
@@ -334,10 +336,16 @@ def regressions(source: SideFigures, destination: SideFigures) -> list[str]:
             f"{destination.bytes_per_token:.3f}): ask for a larger --vocab-size"
         )
     before, after = source.speed, destination.speed
-    if after.speculative_bytes_per_second < before.speculative_bytes_per_second:
-        found.append(
-            "speculative decoding became slower, from "
-            f"{before.speculative_bytes_per_second:.0f} to "
-            f"{after.speculative_bytes_per_second:.0f} bytes per second"
-        )
+    for kind, old, new in (
+        ("plain", before.bytes_per_second, after.bytes_per_second),
+        (
+            "speculative",
+            before.speculative_bytes_per_second,
+            after.speculative_bytes_per_second,
+        ),
+    ):
+        if new < old:
+            found.append(
+                f"{kind} decoding became slower, from {old:.0f} to {new:.0f} bytes per second"
+            )
     return found
