@@ -57,8 +57,8 @@ def generate(
     from jeton.lm.load import load_model
     from jeton.lm.pack import packed
 
-    lm = load_model(model, dtype=dtype, device=device)  # type: ignore[arg-type]
-    draft = load_model(draft_model, dtype=dtype, device=device) if draft_model else None  # type: ignore[arg-type]
+    lm = load_model(model, dtype=dtype, device=device)
+    draft = load_model(draft_model, dtype=dtype, device=device) if draft_model else None
     stops = stop_token_ids(lm)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 

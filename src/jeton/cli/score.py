@@ -39,7 +39,7 @@ def score(
     from jeton.lm.bits import bits_per_byte
     from jeton.lm.load import load_model
 
-    lm = load_model(model, dtype=dtype, device=device)  # type: ignore[arg-type]
+    lm = load_model(model, dtype=dtype, device=device)
     result = bits_per_byte(
         lm,
         documents,

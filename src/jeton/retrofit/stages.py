@@ -5,7 +5,7 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.run import disk_errors
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import DiskFullError
-from jeton.learn.export import export_tokenizer
+from jeton.learn.export import BaseTokenizer, export_tokenizer
 from jeton.learn.registry import LEARNERS
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model
@@ -66,7 +66,7 @@ def learn(
     folder = work / "tokenizer"
     with disk_errors(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        export_tokenizer(learned, folder, base=source.tokenizer)
+        export_tokenizer(learned, folder, base=cast(BaseTokenizer | None, source.tokenizer))
     return {
         "vocab_size": learned.vocab_size,
         "num_new": learned.num_new,

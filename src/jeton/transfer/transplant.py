@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
 
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import TokenizerMismatchError, UnsupportedModelError
@@ -43,7 +42,7 @@ def transplant(
             source=source,
             destination=destination,
             input_embeddings=embedding.weight.detach(),
-            output_embeddings=None if is_tied else head.weight.detach(),  # type: ignore[union-attr]
+            output_embeddings=None if is_tied else head.weight.detach(),
             output_bias=None if bias is None else bias.detach(),
             texts=texts,
             seed=seed,
@@ -64,7 +63,7 @@ def transplant(
     return moved, result
 
 
-def _matrices(model: Any) -> tuple[nn.Module, nn.Module | None]:
+def _matrices(model: Any) -> tuple[Any, Any | None]:
     """Return the input embedding and the output layer, refusing what cannot be moved."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     name = type(model).__name__

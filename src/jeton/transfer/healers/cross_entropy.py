@@ -159,8 +159,9 @@ class _Run:
         for _ in range(self.rows):
             use_replay = rng.random() < self.options.replay
             replay = self.inputs.replay_ids
-            has_replay = replay is not None and len(replay) > self.length
-            ids = replay if use_replay and has_replay else self.inputs.token_ids
+            ids = self.inputs.token_ids
+            if use_replay and replay is not None and len(replay) > self.length:
+                ids = replay
             start = int(rng.integers(0, len(ids) - self.length))
             rows.append(ids[start : start + self.length + 1])
         return torch.stack(rows)
