@@ -42,7 +42,7 @@ def transplant(
             source=source,
             destination=destination,
             input_embeddings=embedding.weight.detach(),
-            output_embeddings=None if is_tied else head.weight.detach(),
+            output_embeddings=None if head is None or is_tied else head.weight.detach(),
             output_bias=None if bias is None else bias.detach(),
             texts=texts,
             seed=seed,

@@ -93,7 +93,7 @@ def describe_step(step: dict[str, Any]) -> str:
         pattern = step.get("pattern")
         shown = next(iter(pattern.values()), "") if isinstance(pattern, dict) else pattern
         return f"replace {shown!r} by {step.get('content')!r}"
-    return _NORMALIZER_WORDS.get(kind, kind)
+    return str(_NORMALIZER_WORDS.get(kind, kind))
 
 
 def find_start_rule(
