@@ -9,6 +9,7 @@ from jeton.decoding.contract import DISTINCT, NEEDS, Sampling
 from jeton.decoding.engine import DecodingLoop, default_verifier, generate
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.replay import replay
+from jeton.decoding.store import Datastore
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.testing.decoding import (
     AcceptsEverything,
@@ -50,10 +51,21 @@ def plain_ids(family, max_new_tokens, sampling=None):
 
 def make(name):
     """A drafter of the registry with options fit for 61 ids."""
-    return DRAFTERS.create(name, OPTIONS.get(name))
+    return DRAFTERS.create(name, OPTIONS[name]() if name in OPTIONS else None)
 
 
-OPTIONS: dict[str, dict] = {}
+@functools.cache
+def store():
+    """A datastore that holds what two families say, among other things."""
+    rng = random.Random(9)
+    texts = [random_prompt(rng, 40, VOCAB) for _ in range(6)]
+    return Datastore.build([*texts, plain_ids("llama", 40), plain_ids("mistral", 40)])
+
+
+OPTIONS = {
+    "rest": lambda: {"datastore": store()},
+    "draft_model": lambda: {"min_confidence": 0.05},
+}
 
 
 def draft_model_for(drafter, family):
@@ -94,7 +106,7 @@ def test_seed_exact_equals_plain(name, sampling):
 
 
 def may_meet(drafter, verifier):
-    return drafter.gives_laws or not verifier.needs_laws
+    return drafter.fixes_draws or not verifier.needs_fixed_draws
 
 
 @pytest.mark.parametrize("verifier_name", VERIFIERS.names())
@@ -116,12 +128,13 @@ def test_every_pair_is_exact_where_only_one_token_is_possible(name, verifier_nam
     check_equals_plain(model_of("llama"), prompt_of("llama"), drafter, **arguments)
 
 
-def lossless(*, needs_laws):
+def lossless(*, needs_fixed_draws):
     found = {name: VERIFIERS.load(name) for name in VERIFIERS.names()}
-    return [n for n, v in found.items() if v.is_lossless and v.needs_laws == needs_laws]
+    fitting = {n: v for n, v in found.items() if v.needs_fixed_draws == needs_fixed_draws}
+    return [n for n, v in fitting.items() if v.is_lossless]
 
 
-@pytest.mark.parametrize("verifier_name", lossless(needs_laws=False))
+@pytest.mark.parametrize("verifier_name", lossless(needs_fixed_draws=False))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_trees_change_nothing(family, verifier_name):
     verifier = VERIFIERS.create(verifier_name)

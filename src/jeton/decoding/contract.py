@@ -96,11 +96,15 @@ class Step:
 
 
 class Drafter(Protocol):
-    """Proposes continuations; knows nothing about how they are judged."""
+    """Proposes continuations; knows nothing about how they are judged.
+
+    `fixes_draws`: it draws every child from a distribution when the verifier asks for draws, and
+    decides how many before it draws the first.
+    """
 
     needs: ClassVar[frozenset[str]]
     makes_trees: ClassVar[bool]
-    gives_laws: ClassVar[bool]
+    fixes_draws: ClassVar[bool]
 
     def begin(self, context: DraftContext) -> None:
         """Forget the last text and start with a prompt."""
@@ -126,14 +130,14 @@ class Selection:
 class Verifier(Protocol):
     """Decides which path of a verified tree is kept, and draws one token after it.
 
-    `is_sampler` is None for a verifier that has no use for the temperature. `draws` and
-    `needs_laws` say what it asks of a drafter.
+    `is_sampler` is None for a verifier that has no use for the temperature. `draws` says how it
+    wants siblings to be drawn; without `needs_fixed_draws` it takes undrawn trees too.
     """
 
     is_lossless: ClassVar[bool]
     is_sampler: ClassVar[bool | None]
     draws: ClassVar[str]
-    needs_laws: ClassVar[bool]
+    needs_fixed_draws: ClassVar[bool]
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the decision for a tree whose node 0 is the root.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from jeton.decoding.calibration import Calibration
 from jeton.decoding.contract import (
     DecodingStats,
     Draft,
@@ -18,10 +19,12 @@ from jeton.decoding.contract import (
 )
 from jeton.decoding.filters import Processor, TreeLogits
 from jeton.decoding.prompt import prompt_ids, stop_token_ids
-from jeton.decoding.registry import DRAFTERS
+from jeton.decoding.registry import DRAFTERS, VERIFIERS
+from jeton.decoding.sizing import best_num_nodes
 from jeton.decoding.verifiers.greedy import Greedy
 from jeton.decoding.verifiers.seed_exact import SeedExact
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
+from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
@@ -56,15 +59,35 @@ def default_verifier(sampling: Sampling) -> Verifier:
     return Greedy() if sampling.temperature == 0 else SeedExact(sampling.seed)
 
 
+def create_drafter(name: str) -> Drafter:
+    """Return a drafter by name; several names joined by "+" are merged.
+
+    Example:
+        >>> create_drafter("lookahead+aded").drafters
+        'lookahead+aded'
+    """
+    options = {"drafters": name} if "+" in name else None
+    drafter: Drafter = DRAFTERS.create("merge" if options else name, options)
+    return drafter
+
+
+def create_verifier(name: str, sampling: Sampling) -> Verifier:
+    """Return a verifier by name, with the seed of the sampling where it samples."""
+    is_sampler = VERIFIERS.load(name).is_sampler  # type: ignore[attr-defined]
+    verifier: Verifier = VERIFIERS.create(name, {"seed": sampling.seed} if is_sampler else None)
+    return verifier
+
+
 def generate(
     lm: LanguageModel,
     prompt: str | bytes | Sequence[int],
     *,
     max_new_tokens: int = 256,
     drafter: str | Drafter | None = None,
-    verifier: Verifier | None = None,
+    verifier: str | Verifier | None = None,
     sampling: Sampling | None = None,
     num_draft_tokens: int = 8,
+    cost: CostTable | None = None,
     stop_ids: Sequence[int] | None = None,
     draft_model: LanguageModel | None = None,
     on_tokens: Callable[[tuple[int, ...]], None] | None = None,
@@ -76,10 +99,13 @@ def generate(
         prompt: Text, bytes, or ids that are taken as they are. Text begins with the tokenizer's
             start token where the tokenizer itself would add one.
         max_new_tokens: Upper bound on the new tokens.
-        drafter: A name of `jeton methods`, an instance, or None for plain decoding.
-        verifier: None takes `default_verifier`.
+        drafter: A name of `jeton methods`, several joined by "+", an instance, or None for plain
+            decoding.
+        verifier: A name, an instance, or None for `default_verifier`.
         sampling: None is greedy.
         num_draft_tokens: Most nodes per draft.
+        cost: Of the model's forwards (`jeton.lm.cost.measure_cost`): drafts are then cut to what
+            is worth verifying. None verifies whole drafts.
         stop_ids: None takes the model's end-of-text ids; [] never stops.
         draft_model: For drafters that need one.
         on_tokens: Called with the tokens of each step, for streaming.
@@ -104,11 +130,16 @@ def generate(
     sampling = sampling or Sampling()
     loop = DecodingLoop(
         lm,
-        drafter=DRAFTERS.create(drafter) if isinstance(drafter, str) else drafter,
-        verifier=verifier or default_verifier(sampling),
+        drafter=create_drafter(drafter) if isinstance(drafter, str) else drafter,
+        verifier=(
+            create_verifier(verifier, sampling)
+            if isinstance(verifier, str)
+            else verifier or default_verifier(sampling)
+        ),
         sampling=sampling,
         num_draft_tokens=num_draft_tokens,
         draft_model=draft_model,
+        cost=cost,
     )
     stops = stop_token_ids(lm) if stop_ids is None else frozenset(stop_ids)
     token_ids: list[int] = []
@@ -140,6 +171,7 @@ class DecodingLoop:
         draft_model: LanguageModel | None = None,
         runner: Runner | None = None,
         processors: Sequence[Processor] = (),
+        cost: CostTable | None = None,
     ) -> None:
         if num_draft_tokens < 0:
             raise ConfigError(f"num_draft_tokens must be at least 0, got {num_draft_tokens}")
@@ -147,9 +179,10 @@ class DecodingLoop:
         self.lm, self.drafter, self.verifier, self.sampling = lm, drafter, verifier, sampling
         self.num_draft_tokens = num_draft_tokens
         self.draft_model = draft_model
-        self.processors = processors
+        self.processors, self.cost = processors, cost
         self.runner = runner or Runner(lm.model)
         self.stats = DecodingStats()
+        self._calibration = Calibration()
         self._wants_hidden = self._wants_logits = False
         self._vocab_size = lm.vocabulary.vocab_size
         if drafter is not None:
@@ -211,11 +244,12 @@ class DecodingLoop:
     def _step(self, context: list[int], left: int) -> Step:
         """Draft after the context, verify in one forward and commit what holds."""
         started = time.perf_counter()
-        # The last token is drawn, not drafted: `left - 1` is all that a draft can give.
-        budget = min(self.num_draft_tokens, left - 1)
         draft = NO_DRAFT
-        if self.drafter is not None and budget > 0:
-            draft = self.drafter.propose(budget)
+        deepest = left - 1  # the last token is drawn, not drafted
+        if self.drafter is not None and self.num_draft_tokens and deepest:
+            is_chain = not self.drafter.makes_trees
+            most = min(self.num_draft_tokens, deepest) if is_chain else self.num_draft_tokens
+            draft = self._sized(up_to_depth(self.drafter.propose(most), deepest))
         tree = under_root(context[-1], draft)
         drafted = time.perf_counter()
         verified = self.runner.verify(tree, hidden=self._wants_hidden)
@@ -226,6 +260,13 @@ class DecodingLoop:
         if len(tree) > 1:
             self.stats.count(tree, step.accepted)
         return step
+
+    def _sized(self, draft: TokenTree) -> TokenTree:
+        """Cut a draft to the nodes that are worth their cost; drawn ones must all be verified."""
+        if self.cost is None or not len(draft) or (isinstance(draft, Draft) and draft.laws):
+            return draft
+        survival = self._calibration.survival(draft)
+        return draft.prune(best_num_nodes(survival, self.cost), survival)
 
     def _select(
         self, tree: Draft, logits: Tensor, hidden: Tensor | None, context: list[int]
@@ -250,6 +291,8 @@ class DecodingLoop:
         if len(new) < len(step.token_ids):
             step = replace(step, accepted=step.accepted[: len(new) + 1], token_ids=new)
         self.drafter.observe(step)
+        if self.cost is not None:
+            self._calibration.observe(step)
         self.stats.draft_s += time.perf_counter() - started
 
 
@@ -284,7 +327,7 @@ def _check_drafter(
             f"{lm.name} takes no token trees, {name} proposes them",
             hint="choose a drafter that proposes chains, such as prompt_lookup",
         )
-    if verifier.needs_laws and not drafter.gives_laws:
+    if verifier.needs_fixed_draws and not drafter.fixes_draws:
         raise ConfigError(
             f"{type(verifier).__name__} needs a drafter that draws from a distribution; "
             f"{name} does not",
@@ -300,6 +343,22 @@ def _check_drafter(
             f"({draft_model.vocabulary.vocab_size} and {lm.vocabulary.vocab_size} ids)",
             hint="take a draft model with the target's tokenizer",
         )
+
+
+def up_to_depth(draft: TokenTree, num_levels: int) -> TokenTree:
+    """Return the first levels of a draft; a cut by depth leaves the laws of what stays exact."""
+    if not len(draft) or max(draft.depths) < num_levels:
+        return draft
+    kept = [node for node, depth in enumerate(draft.depths) if depth < num_levels]
+    tree = draft.select(kept)
+    place = {-1: -1, **{node: index for index, node in enumerate(kept)}}
+    laws = draft.laws if isinstance(draft, Draft) else {}
+    still = {
+        place[node]: Law(law.probabilities, tuple(place[child] for child in law.drawn))
+        for node, law in laws.items()
+        if node in place and all(child in place for child in law.drawn)
+    }
+    return Draft(tree.token_ids, tree.parents, tree.logq, tree.source, still)
 
 
 def under_root(root: int, draft: TokenTree) -> Draft:

@@ -2,6 +2,19 @@
 
 from jeton.core.registry import Paper, Registry, Row, Verification
 
+_CONTRACT = "tests/contract/test_decoding.py"
+_LAWS = "tests/contract/test_decoding_laws.py"
+_SPECULATIVE = Paper(
+    "Fast Inference from Transformers via Speculative Decoding",
+    2023,
+    "https://arxiv.org/abs/2211.17192",
+)
+_RSD = Paper(
+    "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without Replacement",
+    2024,
+    "https://arxiv.org/abs/2402.14160",
+)
+
 DRAFTERS = Registry(
     "drafters",
     default="prompt_lookup",
@@ -15,8 +28,102 @@ DRAFTERS = Registry(
                 "https://github.com/apoorvumang/prompt-lookup-decoding",
             ),
             verified=Verification.EXACT,
-            evidence="tests/contract/test_decoding.py",
+            evidence=_CONTRACT,
             cost="a few dictionary look-ups per token",
+        ),
+        "token_recycling": Row(
+            target="jeton.decoding.drafters.token_recycling:TokenRecycling",
+            summary="draft a tree from the candidates that the target gave before",
+            paper=Paper(
+                "Turning Trash into Treasure: Accelerating Inference of Large Language Models "
+                "with Token Recycling",
+                2024,
+                "https://arxiv.org/abs/2408.08696",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="one top-k per verified node",
+        ),
+        "aded": Row(
+            target="jeton.decoding.drafters.aded:ADED",
+            summary="draft by tree search in a tri-gram model that follows the target",
+            paper=Paper(
+                "Adaptive Draft-Verification for Efficient Large Language Model Decoding",
+                2024,
+                "https://arxiv.org/abs/2407.12021",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="one top-k per verified node, some hundred dictionary steps per draft",
+        ),
+        "lookahead": Row(
+            target="jeton.decoding.drafters.lookahead:Lookahead",
+            summary="draft the most frequent continuations from a trie of the text so far",
+            paper=Paper(
+                "Lookahead: An Inference Acceleration Framework for Large Language Model with "
+                "Lossless Generation Accuracy",
+                2023,
+                "https://arxiv.org/abs/2312.12728",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="a dozen dictionary steps per token",
+        ),
+        "rest": Row(
+            target="jeton.decoding.drafters.rest:REST",
+            summary="draft what followed the last tokens in a datastore of text",
+            paper=Paper(
+                "REST: Retrieval-Based Speculative Decoding",
+                2023,
+                "https://arxiv.org/abs/2311.08252",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="binary searches and some short reads per step",
+            needs="a datastore (option store)",
+        ),
+        "draft_model": Row(
+            target="jeton.decoding.drafters.draft_model:DraftModel",
+            summary="draft a chain with a smaller model of the same vocabulary",
+            paper=_SPECULATIVE,
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="one forward of the draft model per drafted token",
+            needs="a draft model",
+        ),
+        "draft_tree": Row(
+            target="jeton.decoding.drafters.draft_tree:DraftTree",
+            summary="draft a tree of constant branching with a smaller model",
+            paper=_RSD,
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="one forward of the draft model per level",
+            needs="a draft model",
+        ),
+        "dyspec": Row(
+            target="jeton.decoding.drafters.dyspec:DySpec",
+            summary="draft a tree that grows where a smaller model is sure",
+            paper=Paper(
+                "DySpec: Faster Speculative Decoding with Dynamic Token Tree Structure",
+                2024,
+                "https://arxiv.org/abs/2410.11744",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="one forward of the draft model per level",
+            needs="a draft model",
+        ),
+        "merge": Row(
+            target="jeton.decoding.drafters.merge:Merge",
+            summary="merge the trees of several drafters; name them with + instead",
+            paper=Paper(
+                "RASD: Retrieval-Augmented Speculative Decoding",
+                2025,
+                "https://arxiv.org/abs/2503.03434",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="that of its drafters",
         ),
     },
 )
@@ -28,13 +135,9 @@ VERIFIERS = Registry(
         "greedy": Row(
             target="jeton.decoding.verifiers.greedy:Greedy",
             summary="keep the path that the argmax follows; equals plain greedy decoding",
-            paper=Paper(
-                "Fast Inference from Transformers via Speculative Decoding",
-                2023,
-                "https://arxiv.org/abs/2211.17192",
-            ),
+            paper=_SPECULATIVE,
             verified=Verification.EXACT,
-            evidence="tests/contract/test_decoding.py",
+            evidence=_CONTRACT,
             cost="one argmax per node",
         ),
         "seed_exact": Row(
@@ -42,8 +145,50 @@ VERIFIERS = Registry(
             summary="sampling whose tokens equal plain sampling with the same seed",
             paper=Paper("A* Sampling", 2014, "https://arxiv.org/abs/1411.0030"),
             verified=Verification.EXACT,
-            evidence="tests/contract/test_decoding.py",
-            cost="one row of noise per depth of the tree",
+            evidence=_CONTRACT,
+            cost="one row of noise per accepted token",
+        ),
+        "speculative": Row(
+            target="jeton.decoding.verifiers.speculative:Speculative",
+            summary="speculative sampling of a chain; the target's law",
+            paper=_SPECULATIVE,
+            verified=Verification.EXACT,
+            evidence=_LAWS,
+            cost="one softmax per accepted token",
+        ),
+        "multi_round": Row(
+            target="jeton.decoding.verifiers.multi_round:MultiRound",
+            summary="speculative sampling of a tree, draws with replacement; the target's law",
+            paper=Paper(
+                "SpecInfer: Accelerating Generative Large Language Model Serving with Tree-based "
+                "Speculative Inference and Verification",
+                2023,
+                "https://arxiv.org/abs/2305.09781",
+            ),
+            verified=Verification.EXACT,
+            evidence=_LAWS,
+            cost="one softmax per accepted token, one residual per rejected one",
+        ),
+        "rsd": Row(
+            target="jeton.decoding.verifiers.rsd:RSD",
+            summary="speculative sampling of a tree, draws without replacement; the target's law",
+            paper=_RSD,
+            verified=Verification.EXACT,
+            evidence=_LAWS,
+            cost="one softmax per accepted token, one residual per rejected one",
+        ),
+        "spectr": Row(
+            target="jeton.decoding.verifiers.spectr:SpecTr",
+            summary="k-SEQ: any of k independent drafts, near the optimum; the target's law",
+            paper=Paper(
+                "SpecTr: Fast Speculative Decoding via Optimal Transport",
+                2023,
+                "https://arxiv.org/abs/2310.15141",
+            ),
+            verified=Verification.EXACT,
+            evidence=_LAWS,
+            cost="some fifty passes over the vocabulary per judged node",
+            needs="a drafter that draws: draft_model or draft_tree",
         ),
     },
 )

@@ -13,6 +13,7 @@ from jeton.decoding.contract import COUPLED, Drafter, Sampling, Selection, TreeL
 from jeton.decoding.engine import DecodingLoop
 from jeton.decoding.walk import follow
 from jeton.errors import ConfigError
+from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
@@ -27,7 +28,7 @@ class Recorded:
     is_lossless: ClassVar[bool] = False
     is_sampler: ClassVar[bool | None] = None
     draws: ClassVar[str] = COUPLED
-    needs_laws: ClassVar[bool] = False
+    needs_fixed_draws: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path that the record takes."""
@@ -61,6 +62,7 @@ def replay(
     num_draft_tokens: int = 8,
     runner: Runner | None = None,
     draft_model: LanguageModel | None = None,
+    cost: CostTable | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> ReplayFigures:
     """Decode a recorded text after its first `num_prompt_tokens` tokens and time it.
@@ -81,6 +83,7 @@ def replay(
         num_draft_tokens=num_draft_tokens,
         runner=runner,
         draft_model=draft_model,
+        cost=cost,
     )
     steps = loop.run(ids[:num_prompt_tokens], len(ids) - num_prompt_tokens)
     decoded = list(next(steps))  # the prefill's token

@@ -35,6 +35,7 @@ from jeton.decoding.contract import (
 )
 from jeton.decoding.engine import DecodingLoop, default_verifier
 from jeton.decoding.noise import gumbel
+from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
 from jeton.lm.tree import TokenTree
 from jeton.testing.models import tiny_model
@@ -145,6 +146,7 @@ def check_equals_plain(
     num_draft_tokens: int = 6,
     draft_model: LanguageModel | None = None,
     expected: Sequence[int] | None = None,
+    cost: CostTable | None = None,
 ) -> DecodingLoop:
     """Check that a drafter leaves the tokens of plain decoding as they are; return the loop.
 
@@ -159,6 +161,7 @@ def check_equals_plain(
         num_draft_tokens: Nodes per draft.
         draft_model: For drafters that need one.
         expected: What plain decoding gives, when it is known already.
+        cost: Cuts the drafts.
     Raises:
         AssertionError: the tokens differ, or the drafter broke a bound.
     """
@@ -175,6 +178,7 @@ def check_equals_plain(
         sampling=sampling,
         num_draft_tokens=num_draft_tokens,
         draft_model=draft_model,
+        cost=cost,
     )
     found: list[int] = []
     for new in loop.run(list(prompt), max_new_tokens, frozenset(stop_ids)):
@@ -191,12 +195,12 @@ class Watched:
 
     makes_trees: bool
     needs: frozenset[str]
-    gives_laws: bool
+    fixes_draws: bool
 
     def __init__(self, inner: Drafter, num_draft_tokens: int) -> None:
         self.inner, self.num_draft_tokens = inner, num_draft_tokens
         self.makes_trees, self.needs = inner.makes_trees, inner.needs
-        self.gives_laws = inner.gives_laws
+        self.fixes_draws = inner.fixes_draws
         self.observed: list[int] = []
         self.trees: list[TokenTree] = []
         self._vocab_size = 0
@@ -223,9 +227,9 @@ class Watched:
         tree, proposed = step.tree, self._proposed
         if proposed is None:
             assert len(tree) == 1, "a tree that nobody proposed"
-        else:
-            assert tree.token_ids[1:] == proposed.token_ids
-            assert [p - 1 for p in tree.parents[1:]] == proposed.parents
+        else:  # the engine may cut a draft, by depth or by cost
+            known = {tuple(_path(proposed, node)) for node in range(len(proposed))}
+            assert all(tuple(_path(tree, node)[1:]) in known for node in range(1, len(tree)))
         assert tree.is_path(step.accepted)
         accepted = [tree.token_ids[node] for node in step.accepted[1:]]
         assert accepted == list(step.token_ids)[: len(accepted)]
@@ -239,6 +243,10 @@ class Watched:
     def check_observed(self, token_ids: Sequence[int]) -> None:
         """Check that every token was observed exactly once."""
         assert self.observed == list(token_ids), "observe was not called once per step"
+
+
+def _path(tree: TokenTree, node: int) -> list[int]:
+    return [tree.token_ids[i] for i in tree.path_to(node)]
 
 
 @dataclass
@@ -258,7 +266,7 @@ class Adversary:
     truth: float = 0.8
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    gives_laws: ClassVar[bool] = False
+    fixes_draws: ClassVar[bool] = False
 
     _rng: random.Random = field(default_factory=random.Random, init=False, repr=False)
     _length: int = field(default=0, init=False, repr=False)
@@ -301,7 +309,7 @@ class AcceptsEverything:
     is_lossless: ClassVar[bool] = True
     is_sampler: ClassVar[bool | None] = None
     draws: ClassVar[str] = COUPLED
-    needs_laws: ClassVar[bool] = False
+    needs_fixed_draws: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path that always takes the first child."""

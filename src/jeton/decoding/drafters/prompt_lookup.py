@@ -6,6 +6,7 @@ any context length; longest n-gram first, ties take the latest match.
 Cost: a few dictionary look-ups per token, no model call.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -29,7 +30,7 @@ class PromptLookup:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     makes_trees: ClassVar[bool] = False
-    gives_laws: ClassVar[bool] = False
+    fixes_draws: ClassVar[bool] = False
 
     _token_ids: list[int] = field(default_factory=list, init=False, repr=False)
     _after: list[dict[tuple[int, ...], int]] = field(default_factory=list, init=False, repr=False)
@@ -61,7 +62,11 @@ class PromptLookup:
         for n in range(min(self.max_ngram, len(ids)), self.min_ngram - 1, -1):
             start = self._after[n].get(tuple(ids[-n:]))
             if start is not None:
-                return TokenTree.chain(ids[start : start + num_draft_tokens])
+                found = ids[start : start + num_draft_tokens]
+                # A guess of the order of what is measured: longer matches hold more often, and
+                # every drafted token lengthens the match of the next one.
+                logq = [math.log(1.0 - 0.9 / (n + depth)) for depth in range(len(found))]
+                return TokenTree.chain(found, logq=logq)
         return TokenTree.chain([])
 
     def observe(self, step: Step) -> None:

@@ -20,7 +20,7 @@ class Greedy:
     is_lossless: ClassVar[bool] = True
     is_sampler: ClassVar[bool | None] = False
     draws: ClassVar[str] = COUPLED
-    needs_laws: ClassVar[bool] = False
+    needs_fixed_draws: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the longest path of argmax tokens, and the argmax after it."""

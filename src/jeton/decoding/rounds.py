@@ -1,0 +1,86 @@
+"""Walk a drawn tree from the root: at each node the children are judged, then one is kept or none.
+
+Shared by the verifiers that sample: they differ only in how one level is judged.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from jeton.decoding.chance import Chance
+from jeton.decoding.contract import Draft, Law, Selection, TreeLogits
+from jeton.lm.tree import TokenTree
+
+Judge = Callable[[Tensor, Law | None, Sequence[int], Chance], tuple[int | None, Tensor]]
+"""(target, law, tokens drawn, chance) -> (index into the tokens or None, law of a fresh token)."""
+
+
+@torch.inference_mode()
+def walk(
+    tree: TokenTree, logits: TreeLogits, position: int, chance: Chance, judge: Judge
+) -> Selection:
+    """Return the path that is accepted level by level, and the token drawn after it.
+
+    Args:
+        tree: Node 0 is the root.
+        logits: Of the target after each node.
+        position: Of the first token after the root.
+        chance: The source of decisions.
+        judge: Judges the children of one node.
+    """
+    laws = tree.laws if isinstance(tree, Draft) else {}
+    chance.at(position)
+    path = [0]
+    while True:
+        node = path[-1]
+        target = logits[node].double().softmax(-1)
+        law = laws.get(node)
+        drawn = law.drawn if law is not None else tree.children(node)
+        tokens = [tree.token_ids[child] for child in drawn]
+        kept, rest = judge(target, law, tokens, chance) if tokens else (None, target)
+        if kept is None:
+            return Selection(tuple(path), chance.draws(rest))
+        path.append(drawn[kept])
+
+
+def judge_in_rounds(
+    target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance, *, distinct: bool
+) -> tuple[int | None, Tensor]:
+    """Judge one child after the other, each against what the earlier ones left of the target.
+
+    Child x of law q is accepted with probability min(1, target[x] / q[x]); otherwise the target
+    becomes the normalized positive part of target - q. A child that was not drawn at random has
+    the law of a single point.
+
+    Args:
+        target: Shape (vocab,), float64, sums to 1.
+        law: How the tokens were drawn, None when they were not.
+        tokens: In the order of the draws.
+        chance: Decides.
+        distinct: Whether the draws were without replacement.
+    Returns:
+        The index of the accepted token or None, and the law of a fresh token in that case.
+    """
+    draft = None if law is None else law.probabilities.to(target.device)
+    for index, token in enumerate(tokens):
+        share = 1.0 if draft is None else float(draft[token])
+        if chance.accepts(min(1.0, float(target[token]) / share)):
+            return index, target
+        rest = target.clone()
+        if draft is None:
+            rest[token] = 0.0
+        else:
+            rest = (target - draft).clamp_min(0.0)
+        total = float(rest.sum())
+        if total <= 0.0:  # target = law: only rounding can reject
+            return index, target
+        target = rest / total
+        if draft is not None and distinct:
+            draft = draft.clone()
+            draft[token] = 0.0
+            left = float(draft.sum())
+            if left <= 0.0:
+                break
+            draft = draft / left
+    return None, target

@@ -1,0 +1,256 @@
+"""The output law of speculative sampling by exact enumeration on tiny tables."""
+
+import itertools
+
+import pytest
+import torch
+
+from jeton.decoding.contract import DISTINCT, Law
+from jeton.decoding.registry import DRAFTERS, VERIFIERS
+from jeton.decoding.rounds import judge_in_rounds
+from jeton.decoding.verifiers.spectr import _judge as judge_k_seq
+from jeton.decoding.verifiers.spectr import division_factor
+from jeton.testing.decoding import tiny_language_model
+from jeton.testing.tables import (
+    AllChances,
+    TableDrafter,
+    TableModel,
+    output_law,
+    random_laws,
+    total_variation,
+)
+
+SAMPLERS = [n for n in VERIFIERS.names() if VERIFIERS.load(n).is_sampler and n != "seed_exact"]
+BRANCHINGS = [(1,), (1, 1), (2,), (3,), (2, 1), (1, 2)]
+
+
+def tables(seed, vocab_size=3):
+    """A target and a draft; after token 0, which ends the prompt, the target always says 1."""
+    generator = torch.Generator().manual_seed(seed)
+    target = random_laws(vocab_size, generator, sharpness=1.5)
+    target[0] = 0.0
+    target[0, 1] = 1.0
+    draft = random_laws(vocab_size, generator)
+    for token in (0, *range(2, vocab_size)):  # rows with holes; that of token 1 has none
+        draft[token, token] = 0.0
+        draft[token] /= draft[token].sum()
+    return TableModel(target), draft
+
+
+@pytest.mark.parametrize("branching", BRANCHINGS, ids=str)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_strings_have_the_law_of_the_target(name, branching):
+    """Draws, acceptance and fresh tokens of the real loop, over all strings."""
+    target, draft = tables(1)
+    length = 2 + len(branching)  # one before the draft, one after it
+    found = output_law(
+        target,
+        lambda chances: TableDrafter(draft, chances, branching),
+        lambda chances: VERIFIERS.create(name, {"chance": chances}),
+        length=length,
+    )
+    assert sum(found.values()) == pytest.approx(1.0, abs=1e-12)
+    assert total_variation(found, target.string_law(0, length)) < 1e-9
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("seed", [2, 3])
+def test_one_step_over_four_tokens(name, seed):
+    """Two draws at one node."""
+    target, draft = tables(seed, 4)
+    found = output_law(
+        target,
+        lambda chances: TableDrafter(draft, chances, (2,)),
+        lambda chances: VERIFIERS.create(name, {"chance": chances}),
+        length=3,
+    )
+    assert total_variation(found, target.string_law(0, 3)) < 1e-9
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLERS if n != "spectr"])
+def test_trees_that_were_not_drawn(name):
+    target, draft = tables(4)
+    found = output_law(
+        target,
+        lambda chances: TableDrafter(draft, chances, (3, 2), is_drawn=False),
+        lambda chances: VERIFIERS.create(name, {"chance": chances}),
+        length=4,
+        num_draft_tokens=9,
+    )
+    assert total_variation(found, target.string_law(0, 4)) < 1e-9
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_draft_with_the_law_of_the_target_always_holds(name):
+    target, _ = tables(5)
+    kept = set()
+
+    class Watching(VERIFIERS.load(name)):
+        def select(self, tree, logits, position):
+            chosen = super().select(tree, logits, position)
+            if len(tree) > 1:
+                kept.add(len(chosen.path) == len(tree))
+            return chosen
+
+    found = output_law(
+        target,
+        lambda chances: TableDrafter(target.laws, chances, (1, 1)),
+        lambda chances: Watching(chance=chances),
+        length=4,
+    )
+    assert kept == {True}
+    assert total_variation(found, target.string_law(0, 4)) < 1e-9
+
+
+class TooEager:
+    """Wrong on purpose: draws without replacement are judged as if with replacement."""
+
+    is_lossless, is_sampler, draws, needs_fixed_draws = True, True, DISTINCT, False
+
+    def __init__(self, chance):
+        self.inner = VERIFIERS.create("multi_round", {"chance": chance})
+
+    def select(self, tree, logits, position):
+        return self.inner.select(tree, logits, position)
+
+
+class NoResidual:
+    """Wrong on purpose: after a rejection it draws from the target itself."""
+
+    is_lossless, is_sampler, draws, needs_fixed_draws = True, True, "independent", False
+
+    def __init__(self, chance):
+        self.chance = chance
+
+    def select(self, tree, logits, position):
+        from jeton.decoding.rounds import walk
+
+        def judge(target, law, tokens, chance):
+            kept, _ = judge_in_rounds(target, law, tokens, chance, distinct=False)
+            return kept, target
+
+        return walk(tree, logits, position, self.chance, judge)
+
+
+@pytest.mark.parametrize("wrong", [TooEager, NoResidual])
+def test_wrong_verifiers_are_found(wrong):
+    target, draft = tables(1, 4)
+    found = output_law(target, lambda chances: TableDrafter(draft, chances, (2,)), wrong, length=3)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert total_variation(found, target.string_law(0, 3)) > 1e-3
+
+
+def test_seeded_draws_have_the_law_too():
+    """Chi-square of 1,500 seeded runs: the noise of draws and of decisions is independent."""
+    from jeton.decoding.chance import DRAFT_STREAM, SeededChance
+    from jeton.decoding.contract import Sampling
+    from jeton.decoding.engine import DecodingLoop
+
+    target, draft = tables(6)
+    counts = {}
+    lm = tiny_language_model("llama", vocab_size=3)
+    for seed in range(1500):
+        loop = DecodingLoop(
+            lm,
+            drafter=TableDrafter(draft, SeededChance(seed, DRAFT_STREAM), (2, 1)),
+            verifier=VERIFIERS.create("rsd", {"seed": seed}),
+            sampling=Sampling(temperature=1.0),
+            runner=target,
+        )
+        string = tuple(i for new in loop.run([0], 4) for i in new)[1:3]
+        counts[string] = counts.get(string, 0) + 1
+    expected = {s: 1500 * p for s, p in target.string_law(1, 2).items()}
+    statistic = sum((counts.get(s, 0) - e) ** 2 / e for s, e in expected.items())
+    assert len(expected) == 7  # after 0 comes 1
+    assert statistic < 22.5  # 6 degrees of freedom, 0.1 %
+
+
+@pytest.mark.parametrize("name", ["draft_model", "draft_tree", "dyspec"])
+@pytest.mark.parametrize("verifier", SAMPLERS)
+def test_drafters_with_a_model_keep_the_law(name, verifier):
+    """The real drafters on a real tiny draft model of 3 tokens, all their draws enumerated."""
+    target, _ = tables(7)
+    drafted = DRAFTERS.load(name)
+    if VERIFIERS.load(verifier).needs_fixed_draws and not drafted.fixes_draws:
+        pytest.skip("the pair may not meet")
+    draft_lm = tiny_language_model("gpt2", vocab_size=3)
+    depth = 2 if verifier == "rsd" else 1  # with replacement it draws far more often
+    options = {"draft_model": {"min_confidence": 0.3}, "dyspec": {"max_depth": depth}}.get(name, {})
+
+    class WithModel(drafted):
+        def begin(self, context):
+            import dataclasses
+
+            super().begin(dataclasses.replace(context, draft_model=draft_lm))
+
+    WithModel.needs = frozenset()
+    found = output_law(
+        target,
+        lambda chances: WithModel(**options, chance=chances),
+        lambda chances: VERIFIERS.create(verifier, {"chance": chances}),
+        length=3,
+        num_draft_tokens=3,
+    )
+    assert total_variation(found, target.string_law(0, 3)) < 1e-9
+
+
+def acceptance(judge, target, draft, num_drafts, *, distinct):
+    """The exact probability that one of k draws is kept."""
+    kept = 0.0
+    chances = AllChances()
+    for weight in chances.runs():
+        left, tokens = draft.clone(), []
+        for _ in range(num_drafts):
+            tokens.append(chances.draws(left))
+            if distinct:
+                left[tokens[-1]] = 0.0
+        law = Law(draft, tuple(range(len(tokens))))
+        index, _ = judge(target, law, tokens, chances)
+        kept += weight() if index is not None else 0.0
+    return kept
+
+
+def best_possible(target, draft, num_drafts):
+    """The optimum of the transport problem with independent draws (Sun et al. 2023, Eq. 4).
+
+    By duality (largest flow, smallest cut) it is the least of target(S) + P(some draw is not in
+    S) over all sets S of tokens.
+    """
+    size = len(target)
+    bounds = []
+    for count in range(size + 1):
+        for chosen in itertools.combinations(range(size), count):
+            inside = float(draft[list(chosen)].sum()) if chosen else 0.0
+            mass = float(target[list(chosen)].sum()) if chosen else 0.0
+            bounds.append(mass + 1.0 - inside**num_drafts)
+    return min(bounds)
+
+
+@pytest.mark.parametrize("num_drafts", [1, 2, 3])
+def test_acceptance_is_below_the_optimum_and_near_it(num_drafts):
+    target, draft = tables(8, 4)
+    p, q = target.laws[1], draft[1]
+    optimum = best_possible(p, q, num_drafts)
+
+    def rounds(*args):
+        return judge_in_rounds(*args, distinct=False)
+
+    multi = acceptance(rounds, p, q, num_drafts, distinct=False)
+    k_seq = acceptance(judge_k_seq, p, q, num_drafts, distinct=False)
+    for found in (multi, k_seq):
+        assert found <= optimum + 1e-9
+        assert found >= (1 - 1 / 2.718281828) * optimum  # SpecTr, theorem 2
+    overlap = float(torch.minimum(p, q).sum())
+    if num_drafts == 1:  # Leviathan et al. 2023, theorem 3.5
+        assert multi == pytest.approx(overlap, abs=1e-9)
+        assert k_seq == pytest.approx(overlap, abs=1e-9)
+        assert optimum == pytest.approx(overlap, abs=1e-9)
+
+
+def test_division_factor_solves_its_equation():
+    target, draft = tables(9, 6)
+    for k in (2, 3, 5):
+        rho = division_factor(target.laws[1], draft[1], k)
+        beta = float(torch.minimum(draft[1], target.laws[1] / rho).sum())
+        assert 1 - (1 - beta) ** k == pytest.approx(rho * beta, abs=1e-9)
+        assert 1 <= rho <= k
