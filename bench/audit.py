@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -111,6 +112,9 @@ def bench_mixture(data: Path, num_bytes: int, goals: list[dict[str, Any]]) -> di
         "fi": corpora / "fi" / "kalevala_runot_01-40.txt",
     }
     lines = {n: p.read_text(encoding="utf-8").splitlines(keepends=True) for n, p in paths.items()}
+    generator = random.Random(0)
+    for part in lines.values():  # so that both halves have the same distribution
+        generator.shuffle(part)
     train = {name: "".join(part[::2]) for name, part in lines.items()}
     other = {name: ["".join(part[1::2])[:num_bytes]] for name, part in lines.items()}
     corpus = []
