@@ -33,7 +33,10 @@ def retrofit(
     general: list[Path] = typer.Option(
         [], help="General text: mixed into healing, and shows forgetting."
     ),
-    learner: str = typer.Option("extend", help="How the vocabulary is learned."),
+    learner: str = typer.Option(
+        "auto",
+        help="How the vocabulary is learned; auto extends a byte-level BPE, else learns bpe.",
+    ),
     vocab_size: int = typer.Option(0, help="Size of the new vocabulary; 0: the learner's default."),
     init: str = typer.Option("mean", help="How new embedding rows start."),
     heal: str = typer.Option("cross_entropy", help="How the model is trained on them."),

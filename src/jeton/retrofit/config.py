@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jeton.core.vocabulary import ModelKind, Vocabulary
 from jeton.errors import ConfigError
 
 
@@ -17,7 +18,8 @@ class RetrofitConfig:
         out: Folder to write; must not exist or be empty.
         held_out: Text for verification only; empty takes a tenth of `text`.
         general: General text: part of it is mixed into healing, the rest shows forgetting.
-        learner: How the vocabulary is learned; see `jeton methods`.
+        learner: How the vocabulary is learned; see `jeton methods`. "auto" extends a byte-level
+            BPE and learns a new one for every other kind.
         vocab_size: Size of the new vocabulary; 0 takes the learner's default.
         init: How new rows start.
         heal: How the model is trained on them.
@@ -37,7 +39,7 @@ class RetrofitConfig:
     out: Path
     held_out: tuple[Path, ...] = ()
     general: tuple[Path, ...] = ()
-    learner: str = "extend"
+    learner: str = "auto"
     vocab_size: int = 0
     init: str = "mean"
     heal: str = "cross_entropy"
@@ -66,6 +68,12 @@ class RetrofitConfig:
         for name, (is_fine, allowed) in checks.items():
             if not is_fine:
                 raise ConfigError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
+
+    def learner_for(self, vocabulary: Vocabulary) -> str:
+        """Return the name of the learner, "auto" resolved."""
+        if self.learner != "auto":
+            return self.learner
+        return "extend" if vocabulary.model_kind == ModelKind.BYTE_LEVEL_BPE else "bpe"
 
     def options_for(self, method: str) -> dict[str, Any]:
         """Return the options given for one method, without its name."""

@@ -71,11 +71,13 @@ def resume(path: Path, *, progress: Progress = NO_PROGRESS) -> RetrofitResult:
 
 def _check_names(config: RetrofitConfig) -> None:
     """Fail on a misspelt method before anything is read."""
-    LEARNERS.create(config.learner, config.options_for(config.learner))
+    learners = ["extend", "bpe"] if config.learner == "auto" else [config.learner]
+    for name in learners:
+        LEARNERS.create(name, config.options_for(name))
     INITIALIZERS.create(config.init, config.options_for(config.init))
     HEALERS.create(config.heal, config.options_for(config.heal))
     DRAFTERS.create(config.drafter)
-    chosen = {config.learner, config.init, config.heal}
+    chosen = {*learners, config.init, config.heal}
     strays = sorted(k for k in config.options if k.partition(".")[0] not in chosen)
     if strays:
         raise ConfigError(
@@ -149,7 +151,7 @@ class _Pipeline:
         provenance = {
             "made_by": "jeton",
             "method": {
-                "learner": self.config.learner,
+                "learner": self.done["learn"]["learner"],
                 "init": self.config.init,
                 "heal": self.config.heal,
             },

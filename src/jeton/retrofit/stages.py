@@ -56,7 +56,8 @@ def learn(
     config: RetrofitConfig, source: LanguageModel, texts: Texts, work: Path, progress: Progress
 ) -> dict[str, Any]:
     """Learn the vocabulary and write it as a tokenizer folder."""
-    learner = LEARNERS.create(config.learner, config.options_for(config.learner))
+    name = config.learner_for(source.vocabulary)
+    learner = LEARNERS.create(name, config.options_for(name))
     learned = learner.learn(
         texts.train,
         base=source.vocabulary,
@@ -68,6 +69,7 @@ def learn(
         shutil.rmtree(folder, ignore_errors=True)
         export_tokenizer(learned, folder, base=cast(BaseTokenizer | None, source.tokenizer))
     return {
+        "learner": name,
         "vocab_size": learned.vocab_size,
         "num_new": learned.num_new,
         "num_kept": learned.num_kept,
