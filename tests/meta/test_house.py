@@ -86,6 +86,41 @@ def test_public_name_resolves(name: str) -> None:
     assert name in dir(jeton)
 
 
+@pytest.fixture(scope="module")
+def hidden_names() -> list[str]:
+    """Public names that stand for something else once all of their modules are imported."""
+    program = (
+        "import jeton, importlib\n"
+        "right = {name: getattr(importlib.import_module(module), name)\n"
+        "         for name, module in jeton._LAZY.items()}\n"
+        "print(*(name for name in right if getattr(jeton, name) is not right[name]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.xfail(
+                name in ("audit", "retrofit"),
+                strict=True,
+                reason="the room's package of this name hides the function once it is imported",
+            ),
+        )
+        for name in jeton.__all__
+        if name != "__version__"
+    ],
+)
+def test_public_name_stays_what_it_is_after_its_module_is_imported(
+    name: str, hidden_names: list[str]
+) -> None:
+    assert name not in hidden_names
+
+
 def test_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = jeton.no_such_name
