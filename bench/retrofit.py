@@ -23,19 +23,22 @@ from typing import Any
 import torch
 
 from jeton.core.progress import NO_PROGRESS, Bars
+from jeton.decoding.contract import Drafter
 from jeton.decoding.prompt import prompt_ids
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.replay import replay
+from jeton.decoding.store import Datastore
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model
 from jeton.lm.pack import packed
 from jeton.retrofit.demo import demo_config
 from jeton.retrofit.pipeline import resume, retrofit
-from jeton.retrofit.speed import DRAFT_LENGTHS, excerpts
+from jeton.retrofit.speed import excerpts
 from jeton.retrofit.texts import Texts, gather
 
 SCHEMA_VERSION = 1
 NEW_TOKENS = 96
+STORE_BYTES = 6_000_000  # of the user's learning text, for drafters that look things up
 
 
 def goal(name: str, bound: str, measured: float, unit: str, holds: bool) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def hf_bytes_per_second(lm: LanguageModel, pairs: list[tuple[str, str]]) -> floa
 
 
 def ours_bytes_per_second(
-    lm: LanguageModel, pairs: list[tuple[str, str]], drafter: str | None, length: int
+    lm: LanguageModel, pairs: list[tuple[str, str]], drafter: Drafter | None, length: int
 ) -> float:
     """Speed of our loop on the same held-out text, forced to the text itself."""
     num_bytes, seconds = 0, 0.0
@@ -82,7 +85,7 @@ def ours_bytes_per_second(
             lm,
             ids,
             num_prompt_tokens=min(len(prompt_ids(lm, prompt)), len(ids) - 2),
-            drafter=DRAFTERS.create(drafter) if drafter else None,
+            drafter=drafter,
             num_draft_tokens=length,
         )
         num_bytes += figures.num_bytes
@@ -90,25 +93,53 @@ def ours_bytes_per_second(
     return num_bytes / seconds
 
 
+def make_drafters(lm: LanguageModel, texts: Texts, folder: Path) -> dict[str, Drafter]:
+    """Return the drafters that need no model; stores hold text that learning saw, not held out."""
+    documents, left = [], STORE_BYTES
+    for text in texts.train:
+        if left > 0:
+            documents.append(text)
+            left -= len(text)
+    store = folder / f"{lm.vocabulary.vocab_size}.npz"
+    Datastore.build(lm.vocabulary.encode_batch(documents)).save(store)
+    chosen = {
+        "prompt_lookup": ("prompt_lookup", {}),
+        "token_recycling": ("token_recycling", {}),
+        "merge": ("merge", {}),
+        "rest": ("rest", {"store": str(store)}),
+        "merge with rest": (
+            "merge",
+            {"drafters": "prompt_lookup+rest+token_recycling", "store": str(store)},
+        ),
+    }
+    return {label: DRAFTERS.create(name, options) for label, (name, options) in chosen.items()}
+
+
 def speed_table(
-    source: LanguageModel, destination: LanguageModel, texts: Texts, rounds: int
+    source: LanguageModel,
+    destination: LanguageModel,
+    texts: Texts,
+    rounds: int,
+    folder: Path,
+    lengths: tuple[int, ...],
 ) -> dict[str, float]:
     """Return bytes per second of every loop, interleaved; medians."""
     pairs = excerpts(texts.held_out, 4)
-    drafters = [n for n in DRAFTERS.names() if not set(DRAFTERS.load(n).needs) & {"draft_model"}]
+    sides = {"source": source, "destination": destination}
+    drafters = {name: make_drafters(lm, texts, folder) for name, lm in sides.items()}
     loops: dict[str, list[float]] = {}
     for _ in range(rounds):
         loops.setdefault("source, generate of transformers", []).append(
             hf_bytes_per_second(source, pairs)
         )
-        for name, lm in (("source", source), ("destination", destination)):
+        for name, lm in sides.items():
             with packed(lm.model):
                 loops.setdefault(f"{name}, jeton, plain", []).append(
                     ours_bytes_per_second(lm, pairs, None, 0)
                 )
-                for drafter in drafters:
-                    for length in DRAFT_LENGTHS:
-                        loops.setdefault(f"{name}, jeton, {drafter} {length}", []).append(
+                for label, drafter in drafters[name].items():
+                    for length in lengths:
+                        loops.setdefault(f"{name}, jeton, {label}, {length} nodes", []).append(
                             ours_bytes_per_second(lm, pairs, drafter, length)
                         )
     return {name: median(values) for name, values in loops.items()}
@@ -218,7 +249,8 @@ def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     loss = general[1] / general[0] - 1
     goals.append(goal("loss on general English", "<= 3%", 100 * loss, "%", loss <= 0.03))
 
-    speeds = speed_table(source, destination, texts, 1 if args.quick else 5)
+    lengths = (12,) if args.quick else (6, 12, 20)
+    speeds = speed_table(source, destination, texts, 1 if args.quick else 5, scratch, lengths)
     peer = speeds["source, generate of transformers"]
     best = max((n for n in speeds if n.startswith("destination")), key=speeds.__getitem__)
     ratio = speeds[best] / peer

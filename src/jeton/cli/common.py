@@ -44,6 +44,22 @@ def parse_options(pairs: list[str]) -> dict[str, str]:
     return options
 
 
+def options_of(method: str, options: dict[str, str]) -> dict[str, str]:
+    """Return the options of one method by field.
+
+    Raises:
+        ConfigError: an option names another method.
+
+    Example:
+        >>> options_of("rest", {"rest.store": "drafts.npz"})
+        {'store': 'drafts.npz'}
+    """
+    strays = [key for key in options if key.partition(".")[0] != method]
+    if strays:
+        raise ConfigError(f"--set {strays[0]} does not belong to {method}, which was chosen")
+    return {key.partition(".")[2]: value for key, value in options.items()}
+
+
 def plain_warnings() -> None:
     """Print warnings as one line each; the place in our code is of no use to a user."""
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from jeton.cli.common import plain_warnings, print_json
+from jeton.cli.common import options_of, parse_options, plain_warnings, print_json
 from jeton.errors import ConfigError
 
 EPILOG = """
@@ -29,6 +29,9 @@ def generate(
     prompt: str = typer.Option(..., "--prompt", "-p", help="Text; '-' reads stdin."),
     max_new_tokens: int = typer.Option(256, "--max-new-tokens", "-n", help="Most new tokens."),
     drafter: str = typer.Option("none", help="Name of a drafter, or none."),
+    options: list[str] = typer.Option(
+        [], "--set", help="Field of the drafter: drafter.field=value; repeatable."
+    ),
     num_draft_tokens: int = typer.Option(8, help="Most tokens per draft."),
     draft_model: str = typer.Option("", help="For drafters that need a model."),
     temperature: float = typer.Option(0.0, help="0 is greedy."),
@@ -50,7 +53,9 @@ def generate(
     from jeton.decoding.registry import DRAFTERS
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-    chosen = None if drafter == "none" else DRAFTERS.create(drafter)
+    chosen = None
+    if drafter != "none":
+        chosen = DRAFTERS.create(drafter, options_of(drafter, parse_options(options)))
     data = sys.stdin.buffer.read() if prompt == "-" else prompt.encode()
     if not data:
         raise ConfigError("the prompt is empty", hint="give at least one byte with --prompt")

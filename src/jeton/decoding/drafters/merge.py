@@ -7,7 +7,7 @@ of each drafter's guesses that held so far, counted while decoding, by level of 
 Cost: that of its drafters.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from jeton.decoding.calibration import NEUTRAL_LOGQ, Calibration
@@ -23,9 +23,11 @@ class Merge:
 
     Attributes:
         drafters: Names joined by "+".
+        store: Path of a datastore, for those of them that read one.
     """
 
     drafters: str = "prompt_lookup+token_recycling"
+    store: str = ""
 
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     makes_trees: ClassVar[bool] = True
@@ -38,13 +40,19 @@ class Merge:
         names = [name.strip() for name in self.drafters.split("+")]
         if "merge" in names or not all(names):
             raise ConfigError(f"merge needs names of other drafters, got {self.drafters!r}")
-        self._parts = [DRAFTERS.create(name) for name in names]
+        self._parts = [self._create(name) for name in names]
         unmet = sorted({need for part in self._parts for need in part.needs} - self.needs)
         if unmet:
             raise ConfigError(
                 f"merge cannot join {self.drafters}: one of them needs a {unmet[0]}",
                 hint="join drafters that need no model",
             )
+
+    def _create(self, name: str) -> Drafter:
+        takes_store = any(option.name == "store" for option in fields(DRAFTERS.load(name)))
+        options = {"store": self.store} if takes_store and self.store else {}
+        made: Drafter = DRAFTERS.create(name, options)
+        return made
 
     def begin(self, context: DraftContext) -> None:
         """Begin each drafter."""
