@@ -1,0 +1,1 @@
+"""Exact byte-level probabilities of token models."""

@@ -1,0 +1,330 @@
+"""Stems: all ways to begin a text in tokens, kept side by side while bytes arrive.
+
+Source: Phan et al. 2024, "Exact Byte-Level Probabilities from Tokenized Language Models",
+https://arxiv.org/abs/2410.09303 (the byte-token representation lemma).
+
+A stem is a sequence of tokens u whose bytes end before or at the end of the text, with its weight
+log P(u); the rest of the text after u is the beginning of one more token. The stem keeps the range
+of tokens that this can be. P(text) is the sum over stems of P(u) times the mass of the range. On a
+new byte every range narrows; a token that now equals the rest becomes a stem of its own and leaves
+the range, or it would be counted twice.
+
+A new stem's weight is known before the model has read it. Where every tokenization counts there
+are exponentially many: the largest are read first, the others stay deferred while their sum is a
+small share of P(text). P(text) lies between the mass that was read and that plus the deferred sum.
+"""
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jeton.bytelm.contract import END, NUM_SYMBOLS, FloatArray, Measure, Path, Rule, TokenLM
+from jeton.bytelm.lexicon import Lexicon
+
+_BATCH = 32  # deferred stems that are read in one forward; wider forwards gain little
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The probabilities after one path.
+
+    Attributes:
+        p: By place in the order of bytes, shape (tokens,); sums to 1 with `end`.
+        end: Of end-of-text.
+        spawns: Which tokens the rule allows, by place; None when `p` says it.
+    """
+
+    p: FloatArray
+    end: float
+    spawns: "np.ndarray | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """A path of tokens and the tokens of which the rest of the text is a true beginning."""
+
+    path: Path
+    logw: float
+    state: Hashable
+    node: Node
+    low: int
+    high: int
+    depth: int
+    logmass: float  # of the range, and of the end where the rest is empty
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A stem that the model has not read: its rest began at byte `birth` of the text."""
+
+    path: Path
+    logw: float
+    state: Hashable
+    birth: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all stems of one model share.
+
+    Attributes:
+        lm: The token model.
+        lexicon: Its tokens by bytes.
+        rule: Which sequences count.
+        measure: How.
+        epsilon: Deferred share of P(text) that is left unread; 0 reads everything.
+        max_stems: Stems kept at most; beyond it the smallest are given up into the bounds.
+    """
+
+    lm: TokenLM
+    lexicon: Lexicon
+    rule: Rule
+    measure: Measure
+    epsilon: float
+    max_stems: int
+
+    def make_node(self, logprobs: FloatArray, state: Hashable) -> Node:
+        """Return the probabilities of one path under the measure."""
+        lexicon = self.lexicon
+        mask, may_end = self.rule.mask(state)
+        chosen = np.asarray(logprobs, dtype=np.float64)[lexicon.ids]
+        end = float(np.exp(logprobs[lexicon.eos_ids]).sum()) if len(lexicon.eos_ids) else 0.0
+        spawns = None if mask is None else lexicon.places(mask)
+        if self.measure is Measure.CANONICAL and spawns is not None:
+            p = np.zeros(len(chosen))
+            np.exp(chosen, out=p, where=spawns)
+            end, spawns = end if may_end else 0.0, None
+        else:
+            p = np.exp(chosen)
+        total = float(p.sum()) + end
+        if not total > 0.0:  # nothing may follow: the path has no text
+            return Node(np.zeros(len(chosen)), 0.0, spawns)
+        return Node(p / total, end / total, spawns)
+
+
+class Stems:
+    """All stems of one text so far; immutable: `advance` returns new ones.
+
+    Attributes:
+        text: The bytes of the text's tokens (with the start rule's space), context not included.
+        live: Stems that the model has read.
+        deferred: Stems that it has not.
+        lost: Probability given up beyond `max_stems`, log.
+        offset: What was added to the logs of all weights: the text is given its leading space.
+        leak: Log of the share of mass that `fast` has dropped so far, negative or 0.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        text: bytes,
+        live: list[Stem],
+        deferred: list[Deferred],
+        lost: float = -math.inf,
+        leak: float = 0.0,
+        offset: float = 0.0,
+    ) -> None:
+        self.settings = settings
+        self.text = text
+        self.live = live
+        self.deferred = deferred
+        self.lost = lost
+        self.leak = leak
+        self.offset = offset
+
+    @classmethod
+    def begin(cls, settings: Settings, context: Path) -> "Stems":
+        """Return the stems of the empty text behind some context."""
+        lexicon, rule = settings.lexicon, settings.rule
+        state = rule.start()
+        node = settings.make_node(settings.lm.logprobs([context], len(context))[0], state)
+        size = len(lexicon.ids)
+        root = Stem(context, 0.0, state, node, 0, size, 0, 0.0)
+        if not lexicon.strips_space:
+            return cls(settings, b"", [root], [])
+        bounds = lexicon.bounds(0, size, 0)
+        space, after = int(bounds[0x20]), int(bounds[0x21])
+        stems = cls(settings, b"", [root], []).advance(0x20)
+        if settings.measure is Measure.CANONICAL:  # canonical texts have the space
+            total = stems.logprob
+            live = [replace(s, logw=s.logw - total, logmass=s.logmass - total) for s in stems.live]
+            return cls(settings, stems.text, live, [], offset=-total)
+        # a text also begins without the space, which then is no byte of it
+        bare = node.p.copy()
+        bare[space:after] = 0.0
+        mass = _log(float(bare.sum()) + node.end)
+        without = Stem(context, 0.0, state, Node(bare, node.end, node.spawns), 0, size, 0, mass)
+        return cls(settings, b" ", [without, *stems.live], stems.deferred, stems.lost)
+
+    @property
+    def logprob(self) -> float:
+        """Log of the mass that was read: a lower bound of log P(text)."""
+        return _logsumexp([stem.logmass for stem in self.live])
+
+    @property
+    def log_unread(self) -> float:
+        """Log of what the lower bound may lack."""
+        return _logsumexp([self.lost, *(d.logw for d in self.deferred)])
+
+    @property
+    def num_stems(self) -> int:
+        """Stems in all."""
+        return len(self.live) + len(self.deferred)
+
+    def symbol_logs(self) -> FloatArray:
+        """Return log P(text + symbol) as far as read, shape (257,)."""
+        lexicon = self.settings.lexicon
+        sums = np.zeros(NUM_SYMBOLS)
+        if not self.live:
+            return np.full(NUM_SYMBOLS, -np.inf)
+        scale = max(stem.logw for stem in self.live)
+        for stem in self.live:
+            weight = math.exp(stem.logw - scale)
+            found = lexicon.byte_sums(stem.node.p, stem.low, stem.high, stem.depth)
+            sums[:END] += weight * found
+            if stem.depth == 0:
+                sums[END] += weight * stem.node.end
+        with np.errstate(divide="ignore"):
+            return np.log(sums) + scale
+
+    def advance(self, byte: int) -> "Stems":
+        """Return the stems of the text with one more byte."""
+        text = self.text + bytes([byte])
+        live: list[Stem] = []
+        born: list[Deferred] = []
+        dropped = [-math.inf]
+        for stem in self.live:
+            kept = self._narrow(stem, byte, len(text), born, dropped)
+            if kept is not None:
+                live.append(kept)
+        leak = self.leak
+        if self.settings.measure is Measure.FAST:
+            kept_mass = _logsumexp([s.logmass for s in live] + [d.logw for d in born])
+            gone = _logsumexp(dropped)
+            if gone > -math.inf and kept_mass > -math.inf:
+                leak += kept_mass - _logsumexp([kept_mass, gone])
+        deferred = [*self.deferred, *born]
+        after = Stems(self.settings, text, live, deferred, self.lost, leak, self.offset)
+        after._resolve()
+        return after
+
+    def _narrow(
+        self, stem: Stem, byte: int, end: int, born: list[Deferred], dropped: list[float]
+    ) -> Stem | None:
+        """Narrow a range by a byte; tokens that end with it are born as stems."""
+        settings, lexicon = self.settings, self.settings.lexicon
+        bounds = lexicon.bounds(stem.low, stem.high, stem.depth)
+        low, high = int(bounds[byte]), int(bounds[byte + 1])
+        if low == high:
+            return None
+        depth = stem.depth + 1
+        first = lexicon.first_longer(low, high, depth)
+        node = stem.node
+        for place in range(low, first):
+            p = float(node.p[place])
+            if p <= 0.0:
+                continue
+            logw = stem.logw + math.log(p)
+            if node.spawns is not None and not node.spawns[place]:
+                dropped.append(logw)
+                continue
+            token_id = int(lexicon.ids[place])
+            state = settings.rule.step(stem.state, token_id)
+            born.append(Deferred((*stem.path, token_id), logw, state, end))
+        mass = float(node.p[first:high].sum()) if first < high else 0.0
+        if not mass > 0.0:
+            return None
+        return replace(stem, low=first, high=high, depth=depth, logmass=stem.logw + math.log(mass))
+
+    def _resolve(self) -> None:
+        """Read deferred stems, largest first, until the rest is a small enough share."""
+        settings = self.settings
+        log_epsilon = _log(settings.epsilon)
+        while self.deferred:
+            if _logsumexp([d.logw for d in self.deferred]) <= log_epsilon + self.logprob:
+                break
+            self.deferred.sort(key=lambda d: -d.logw)
+            room = settings.max_stems - len(self.live)
+            limit, rest, size = log_epsilon + self.logprob, -math.inf, len(self.deferred)
+            while size > 1:  # no more than it takes
+                rest = _logsumexp([rest, self.deferred[size - 1].logw])
+                if rest > limit:
+                    break
+                size -= 1
+            if settings.epsilon > 0.0:
+                size = min(size, _BATCH)
+            batch = self.deferred[: max(0, min(size, room))]
+            if not batch:
+                break
+            self.deferred = self.deferred[len(batch) :]
+            self._read(batch)
+        self._give_up()
+
+    def _read(self, batch: list[Deferred]) -> None:
+        settings = self.settings
+        keep = _common_length([s.path for s in self.live] + [d.path for d in batch])
+        rows = settings.lm.logprobs([d.path for d in batch], keep)
+        size = len(settings.lexicon.ids)
+        for deferred, row in zip(batch, rows, strict=True):
+            node = settings.make_node(row, deferred.state)
+            stem: Stem | None = Stem(
+                deferred.path, deferred.logw, deferred.state, node, 0, size, 0, deferred.logw
+            )
+            for end in range(deferred.birth, len(self.text)):
+                if stem is None:
+                    break
+                born: list[Deferred] = []
+                stem = self._narrow(stem, self.text[end], end + 1, born, [])
+                self.deferred.extend(born)
+            if stem is not None and (node.p.any() or node.end > 0.0):
+                self.live.append(stem)
+
+    def _give_up(self) -> None:
+        """Move what exceeds the cap into the bounds."""
+        limit = 4 * self.settings.max_stems
+        if len(self.deferred) > limit:
+            self.deferred.sort(key=lambda d: -d.logw)
+            gone = [d.logw for d in self.deferred[limit:]]
+            self.lost = _logsumexp([self.lost, *gone])
+            self.deferred = self.deferred[:limit]
+
+    def covers(self) -> list[tuple[Path, float]]:
+        """Return every cover of the text with its log probability, best first.
+
+        A cover's last token overhangs the end of the text, or ends with it.
+        """
+        lexicon = self.settings.lexicon
+        found: list[tuple[Path, float]] = [
+            (d.path, d.logw) for d in self.deferred if d.birth == len(self.text)
+        ]
+        for stem in self.live:
+            if stem.depth == 0:
+                found.append((stem.path, stem.logmass))
+                continue
+            p = stem.node.p[stem.low : stem.high]
+            for place in np.flatnonzero(p).tolist():
+                token_id = int(lexicon.ids[stem.low + place])
+                found.append(((*stem.path, token_id), stem.logw + math.log(p[place])))
+        return sorted(found, key=lambda item: (-item[1], item[0]))
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0.0 else -math.inf
+
+
+def _logsumexp(values: list[float]) -> float:
+    top = max(values, default=-math.inf)
+    if top == -math.inf:
+        return top
+    return top + math.log(math.fsum(math.exp(v - top) for v in values))
+
+
+def _common_length(paths: list[Path]) -> int:
+    """Return how many first tokens all paths share."""
+    low, high = min(paths), max(paths)  # tuples sort by their first difference
+    for i, (a, b) in enumerate(zip(low, high, strict=False)):
+        if a != b:
+            return i
+    return min(len(low), len(high))
