@@ -13,8 +13,6 @@ _LAZY = {
     "TokenTree": "jeton.lm.tree",
     "bits_per_byte": "jeton.lm.bits",
     "generate": "jeton.decoding.engine",
-    "audit": "jeton.audit.run",
-    "retrofit": "jeton.retrofit.pipeline",
     "RetrofitConfig": "jeton.retrofit.config",
     "JetonError": "jeton.errors",
 }

@@ -102,18 +102,7 @@ def hidden_names() -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name in ("audit", "retrofit"),
-                strict=True,
-                reason="the room's package of this name hides the function once it is imported",
-            ),
-        )
-        for name in jeton.__all__
-        if name != "__version__"
-    ],
+    [name for name in jeton.__all__ if name != "__version__"],
 )
 def test_public_name_stays_what_it_is_after_its_module_is_imported(
     name: str, hidden_names: list[str]
