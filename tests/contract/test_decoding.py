@@ -306,6 +306,16 @@ def test_replay_decodes_the_record(name):
     assert figures.tokens_per_step >= 1
 
 
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=2.0)], ids=str)
+def test_padded_rows_are_never_said(sampling):
+    """The matrix has 64 rows, 20 of them are tokens; padded ones are often the likeliest."""
+    lm = tiny_language_model("llama", vocab_size=20)
+    prompt = [i % 20 for i in prompt_of("llama")]
+    right = reference_ids(lm, prompt, max_new_tokens=20, sampling=sampling)
+    for drafter in (None, Adversary([*prompt, *right]), make("token_recycling"), make("aded")):
+        check_equals_plain(lm, prompt, drafter, sampling=sampling, max_new_tokens=20)
+
+
 def test_sampled_text_depends_on_the_seed_alone():
     lm, prompt = model_of("llama"), prompt_of("llama")
     texts = [

@@ -316,7 +316,7 @@ def test_tuning_ranks_and_survives_a_file(tmp_path):
     with pytest.raises(InputError, match="no tuning file"):
         Tuning.load(tmp_path / "tuning.json")
     with pytest.raises(ConfigError, match="no text"):
-        tune(lm, ["a"], cost=TOY)
+        tune(lm, ["A"], cost=TOY)
 
 
 def test_what_applies():
