@@ -107,7 +107,7 @@ def test_what_is_no_condition_is_refused(expression: str) -> None:
 def test_condition_on_unknown_metric_offers_near_names() -> None:
     with pytest.raises(ConfigError, match="no metric 'deaad'") as caught:
         parse_fail_on("deaad>0")
-    assert caught.value.hint == "did you mean dead?"
+    assert caught.value.hint == "did you mean dead or adt?"
 
 
 def test_condition_on_what_was_not_measured_does_not_pass_unseen(vocabulary: Vocabulary) -> None:
