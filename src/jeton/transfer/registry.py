@@ -18,6 +18,116 @@ INITIALIZERS = Registry(
             evidence="tests/golden/transfer/mean.json",
             cost="one encoding per new token",
         ),
+        "random": Row(
+            target="jeton.transfer.initializers.random:Random",
+            summary="copy shared rows; draw new ones from the source's spread (baseline)",
+            paper=Paper(
+                "WECHSEL: Effective initialization of subword embeddings",
+                2022,
+                "https://arxiv.org/abs/2112.06598",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/random.json",
+            cost="none",
+        ),
+        "wechsel": Row(
+            target="jeton.transfer.initializers.wechsel:Wechsel",
+            summary="mix the source tokens nearest in a space of static word vectors",
+            paper=Paper(
+                "WECHSEL: Effective initialization of subword embeddings",
+                2022,
+                "https://arxiv.org/abs/2112.06598",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/wechsel.json",
+            cost="one pass over the text; cosines of new against source tokens",
+            needs="text of the user",
+        ),
+        "tokenadapt": Row(
+            target="jeton.transfer.initializers.tokenadapt:TokenAdapt",
+            summary="mix the parts that spelled a token with the source tokens most similar to it",
+            paper=Paper(
+                "Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation "
+                "and Supertoken Learning",
+                2025,
+                "https://arxiv.org/abs/2505.09738",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/tokenadapt.json",
+            cost="one pass over the text; cosines of new against source tokens",
+            needs="text of the user",
+        ),
+        "focus": Row(
+            target="jeton.transfer.initializers.focus:Focus",
+            summary="sparse mix of the shared tokens near a new one in an auxiliary space",
+            paper=Paper(
+                "FOCUS: Effective Embedding Initialization for Monolingual Specialization of "
+                "Multilingual Models",
+                2023,
+                "https://arxiv.org/abs/2305.14481",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/focus.json",
+            cost="one pass over the text; cosines of new against shared tokens",
+            needs="text of the user",
+        ),
+        "omp": Row(
+            target="jeton.transfer.initializers.omp:Omp",
+            summary="k-sparse combination of shared tokens, solved in a donor's embedding space",
+            paper=Paper(
+                "Training-Free Tokenizer Transplantation via Orthogonal Matching Pursuit",
+                2025,
+                "https://arxiv.org/abs/2506.06607",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/omp.json",
+            cost="cosines of new against shared tokens; a small linear system per token and atom",
+            needs="text of the user, or --set donor=DIR",
+        ),
+        "multivariate": Row(
+            target="jeton.transfer.initializers.multivariate:Multivariate",
+            summary="draw new rows from the normal law of the source's rows (baseline)",
+            paper=Paper(
+                "Initializing New Word Embeddings for Pretrained Language Models",
+                2021,
+                "https://nlp.stanford.edu/~johnhew/vocab-expansion.html",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/multivariate.json",
+            cost="covariance of the source's rows and its Cholesky factor",
+        ),
+        "cw2v": Row(
+            target="jeton.transfer.initializers.cw2v:Cw2v",
+            summary="convex combinations of source rows, weights learned by skip-gram",
+            paper=Paper(
+                "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches "
+                "for Language Models",
+                2024,
+                "https://arxiv.org/abs/2407.05841",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/unit/test_transfer_initializers.py",
+            cost="a few hundred skip-gram steps",
+            needs="text of the user",
+        ),
+        "ridge": Row(
+            target="jeton.transfer.initializers.ridge:Ridge",
+            summary="predict a row from its parts' rows, as the source's own tokens teach",
+            paper=Paper(
+                "A ridge map learned from the source's own merges", 2025, "docs/transfer.md"
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/ridge.json",
+            cost="one encoding per new token, and one linear system as wide as three rows",
+        ),
+        "combiner": Row(
+            target="jeton.transfer.initializers.combiner:Combiner",
+            summary="weighted mean of what other initializers give",
+            paper=Paper("Means of initializers with unlike errors", 2025, "docs/transfer.md"),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/combiner.json",
+            cost="that of its parts together",
+        ),
     },
 )
 
