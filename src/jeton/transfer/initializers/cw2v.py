@@ -68,8 +68,8 @@ class Cw2v:
         """Return the destination matrices; see the module's text."""
         matches = match_tokens(inputs.source, inputs.destination)
         new_ids = [i for i, m in enumerate(matches) if not m.is_shared and m.source_ids]
-        texts = encodable(inputs.texts, inputs.source, inputs.destination)
-        texts = sample_texts(texts, self.sample_bytes)
+        texts = sample_texts(inputs.texts, self.sample_bytes)
+        texts = encodable(texts, inputs.source, inputs.destination)
         if not new_ids or not texts:
             return compose(inputs, matches, {})
         support, scores = self._support(inputs, matches, new_ids, texts)

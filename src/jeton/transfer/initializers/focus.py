@@ -56,7 +56,7 @@ class Focus:
         new_ids = torch.tensor([i for i, m in enumerate(matches) if not m.is_shared])
         if not len(new_ids):
             return compose(inputs, matches, {})
-        texts = sample_texts(encodable(inputs.texts, inputs.destination), self.sample_bytes)
+        texts = encodable(sample_texts(inputs.texts, self.sample_bytes), inputs.destination)
         sequence = tokenize(inputs.destination, texts)
         vectors = cooccurrence_vectors(sequence, sequence, dim=self.dim, seed=inputs.seed)
         is_shared = torch.tensor([m.is_shared for m in matches])

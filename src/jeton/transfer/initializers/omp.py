@@ -71,7 +71,7 @@ class Omp:
     def _space(self, inputs: InitInput) -> Tensor:
         """Return a unit vector per destination token, zero where there is none."""
         if not self.donor:
-            texts = sample_texts(encodable(inputs.texts, inputs.destination), self.sample_bytes)
+            texts = encodable(sample_texts(inputs.texts, self.sample_bytes), inputs.destination)
             sequence = tokenize(inputs.destination, texts)
             return cooccurrence_vectors(sequence, sequence, dim=self.dim, seed=inputs.seed)
         donor = load_model(self.donor, dtype="float32")

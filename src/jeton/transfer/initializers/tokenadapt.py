@@ -61,11 +61,11 @@ class TokenAdapt:
         new_ids = [i for i, match in enumerate(matches) if not match.is_shared]
         if not new_ids:
             return compose(inputs, matches, {})
-        texts = encodable(inputs.texts, inputs.source, inputs.destination)
+        texts = sample_texts(inputs.texts, self.sample_bytes)
         old, new = joint_vectors(
             inputs.source,
             inputs.destination,
-            sample_texts(texts, self.sample_bytes),
+            encodable(texts, inputs.source, inputs.destination),
             dim=self.dim,
             seed=inputs.seed,
         )

@@ -76,8 +76,9 @@ class Wechsel:
             fixed = read_vectors(self.source_vectors)
             pairs = read_dictionary(self.dictionary) if self.dictionary else []
             return fixed, align(fixed, read_vectors(self.destination_vectors), pairs)
-        texts = encodable(inputs.texts, inputs.source, inputs.destination)
-        words = learn_words(sample_texts(texts, self.sample_bytes), dim=self.dim, seed=inputs.seed)
+        texts = sample_texts(inputs.texts, self.sample_bytes)
+        texts = encodable(texts, inputs.source, inputs.destination)
+        words = learn_words(texts, dim=self.dim, seed=inputs.seed)
         return words, words
 
     def _mix(
