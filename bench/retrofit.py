@@ -249,8 +249,8 @@ def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     loss = general[1] / general[0] - 1
     goals.append(goal("loss on general English", "<= 3%", 100 * loss, "%", loss <= 0.03))
 
-    lengths = (12,) if args.quick else (6, 12, 20)
-    speeds = speed_table(source, destination, texts, 1 if args.quick else 5, scratch, lengths)
+    lengths = (12,) if args.quick else (8, 16)
+    speeds = speed_table(source, destination, texts, 1 if args.quick else 3, scratch, lengths)
     peer = speeds["source, generate of transformers"]
     best = max((n for n in speeds if n.startswith("destination")), key=speeds.__getitem__)
     ratio = speeds[best] / peer

@@ -237,13 +237,7 @@ def figures_part() -> str:
         change = format_percent(ratio - 1, signed=True) if lower else format_ratio(ratio)
         values = [format_number(float(side[key]), 4 if lower else 3) for side in (before, after)]
         lines.append(f"| {label} | {values[0]} | {values[1]} | {change} |")
-    healing = figures["healing_minutes"]
-    lines += [
-        "",
-        f"`make demo` on {figures['machine']}, {healing:.2g} minutes of healing. Speed is that of "
-        "the timed run; repeat it on your machine.",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *textwrap.wrap(figures["caption"], 100)])
 
 
 def picture() -> str:
@@ -344,8 +338,11 @@ def take_figures(result: Path) -> None:
         }
     figures = {
         "pending": False,
-        "machine": f"{environment['machine']}, torch {environment['torch']}",
-        "healing_minutes": round(found["timings_s"]["heal"] / 60, 2),
+        "caption": (
+            f"Healed for {found['timings_s']['heal'] / 60:.2g} minutes on "
+            f"{environment['machine']}, torch {environment['torch']}. Speed is that of the timed "
+            "run; repeat it on your machine."
+        ),
         "drafter": found["drafter"],
         **sides,
     }

@@ -32,6 +32,7 @@ from jeton.transfer.transplant import transplant
 START_BYTES = 60_000  # enough text to place the figure right after the transplant
 REHEARSAL_TOKENS = 65_536  # seconds to sample, and enough for the short runs that need it
 PROBE_STEPS = 3
+INIT_BYTES = 4_000_000  # text for initializers that learn vectors from it
 STRIP_BYTES = 480
 
 
@@ -77,9 +78,20 @@ def learn(
     }
 
 
-def _transplanted(config: RetrofitConfig, source: LanguageModel, vocabulary: Vocabulary) -> Any:
+def _transplanted(
+    config: RetrofitConfig, source: LanguageModel, vocabulary: Vocabulary, texts: Texts
+) -> Any:
+    """Return the destination model and what the initializer did."""
     initializer = INITIALIZERS.create(config.init, config.options_for(config.init))
-    return transplant(source.model, source.vocabulary, vocabulary, initializer, seed=config.seed)
+    sample = _some_documents(texts.train, INIT_BYTES, config.seed)
+    return transplant(
+        source.model,
+        source.vocabulary,
+        vocabulary,
+        initializer,
+        texts=tuple(str(text) for text in sample),
+        seed=config.seed,
+    )
 
 
 def bits_at_start(
@@ -90,7 +102,7 @@ def bits_at_start(
     progress: Progress,
 ) -> dict[str, Any]:
     """Return what the initializer did, and bits per byte before any healing."""
-    model, result = _transplanted(config, source, vocabulary)
+    model, result = _transplanted(config, source, vocabulary, texts)
     moved = replace(source, model=model, vocabulary=vocabulary)
     sample, left = [], START_BYTES
     for text in texts.held_out:
@@ -184,7 +196,7 @@ def _heal_input(
     is_probe: bool = False,
 ) -> HealInput:
     """Return the transplanted model in float32 with the ids that it is trained on."""
-    model, _ = _transplanted(config, source, vocabulary)
+    model, _ = _transplanted(config, source, vocabulary, texts)
     healer = HEALERS.create(config.heal, config.options_for(config.heal))
     batch_tokens = getattr(healer, "batch_tokens", 8192)
     wanted = 4 * batch_tokens if is_probe else num_steps * batch_tokens

@@ -19,7 +19,7 @@ from jeton.core.vocabulary import TokenKind, Vocabulary
 
 Ids = npt.NDArray[np.int64]
 
-WINDOW = 3  # of 2, 3 and 5 the best for code, by bits per byte right after a transplant
+WINDOW = 3  # tokens on each side; chosen by hand, not measured
 _SMOOTHING = 0.75  # Levy et al. 2015, section 3.1
 _BLOCK = 1024
 
