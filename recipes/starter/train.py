@@ -122,9 +122,7 @@ def train(args: argparse.Namespace) -> None:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
-        torch.optim.Muon(
-            matrices, lr=args.lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
-        ),
+        torch.optim.Muon(matrices, lr=args.lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(
             others, lr=args.lr_embedding, betas=(0.9, 0.98), weight_decay=0.0, fused=True
         ),

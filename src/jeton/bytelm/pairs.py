@@ -95,7 +95,8 @@ class Pairs:
     @property
     def is_built(self) -> BoolArray:
         """Whether BPE makes each token of its own bytes, shape (vocab_size,), bool."""
-        return self.rank != NEVER
+        built: BoolArray = self.rank != NEVER
+        return built
 
     @cached_property
     def _forest(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:

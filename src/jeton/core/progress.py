@@ -58,4 +58,3 @@ class Bars:
         """Write the stage's name on a line of its own."""
         sys.stderr.write(f"» {what}\n")
         sys.stderr.flush()
-
