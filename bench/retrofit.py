@@ -27,7 +27,6 @@ from jeton.decoding.contract import Drafter
 from jeton.decoding.prompt import prompt_ids
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.replay import replay
-from jeton.decoding.store import Datastore
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model
 from jeton.lm.pack import packed
@@ -38,7 +37,7 @@ from jeton.retrofit.texts import Texts, gather
 
 SCHEMA_VERSION = 1
 NEW_TOKENS = 96
-STORE_BYTES = 6_000_000  # of the user's learning text, for drafters that look things up
+DRAFTERS_TIMED = ("prompt_lookup", "lookahead", "merge")  # bench/decoding.py times them all
 
 
 def goal(name: str, bound: str, measured: float, unit: str, holds: bool) -> dict[str, Any]:
@@ -93,40 +92,16 @@ def ours_bytes_per_second(
     return num_bytes / seconds
 
 
-def make_drafters(lm: LanguageModel, texts: Texts, folder: Path) -> dict[str, Drafter]:
-    """Return the drafters that need no model; stores hold text that learning saw, not held out."""
-    documents, left = [], STORE_BYTES
-    for text in texts.train:
-        if left > 0:
-            documents.append(text)
-            left -= len(text)
-    store = folder / f"{lm.vocabulary.vocab_size}.npz"
-    Datastore.build(lm.vocabulary.encode_batch(documents)).save(store)
-    chosen = {
-        "prompt_lookup": ("prompt_lookup", {}),
-        "token_recycling": ("token_recycling", {}),
-        "merge": ("merge", {}),
-        "rest": ("rest", {"store": str(store)}),
-        "merge with rest": (
-            "merge",
-            {"drafters": "prompt_lookup+rest+token_recycling", "store": str(store)},
-        ),
-    }
-    return {label: DRAFTERS.create(name, options) for label, (name, options) in chosen.items()}
-
-
 def speed_table(
     source: LanguageModel,
     destination: LanguageModel,
     texts: Texts,
     rounds: int,
-    folder: Path,
     lengths: tuple[int, ...],
 ) -> dict[str, float]:
     """Return bytes per second of every loop, interleaved; medians."""
-    pairs = excerpts(texts.held_out, 4)
+    pairs = excerpts(texts.held_out, 6)
     sides = {"source": source, "destination": destination}
-    drafters = {name: make_drafters(lm, texts, folder) for name, lm in sides.items()}
     loops: dict[str, list[float]] = {}
     for _ in range(rounds):
         loops.setdefault("source, generate of transformers", []).append(
@@ -137,10 +112,10 @@ def speed_table(
                 loops.setdefault(f"{name}, jeton, plain", []).append(
                     ours_bytes_per_second(lm, pairs, None, 0)
                 )
-                for label, drafter in drafters[name].items():
+                for drafter in DRAFTERS_TIMED:
                     for length in lengths:
-                        loops.setdefault(f"{name}, jeton, {label}, {length} nodes", []).append(
-                            ours_bytes_per_second(lm, pairs, drafter, length)
+                        loops.setdefault(f"{name}, jeton, {drafter}, {length} nodes", []).append(
+                            ours_bytes_per_second(lm, pairs, DRAFTERS.create(drafter), length)
                         )
     return {name: median(values) for name, values in loops.items()}
 
@@ -250,7 +225,7 @@ def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     goals.append(goal("loss on general English", "<= 3%", 100 * loss, "%", loss <= 0.03))
 
     lengths = (12,) if args.quick else (8, 16)
-    speeds = speed_table(source, destination, texts, 1 if args.quick else 3, scratch, lengths)
+    speeds = speed_table(source, destination, texts, 1 if args.quick else 2, lengths)
     peer = speeds["source, generate of transformers"]
     best = max((n for n in speeds if n.startswith("destination")), key=speeds.__getitem__)
     ratio = speeds[best] / peer

@@ -28,7 +28,7 @@ def generate(
     model: str = typer.Argument(..., help="Folder or hub name of a causal LM, or 'starter'."),
     prompt: str = typer.Option(..., "--prompt", "-p", help="Text; '-' reads stdin."),
     max_new_tokens: int = typer.Option(256, "--max-new-tokens", "-n", help="Most new tokens."),
-    drafter: str = typer.Option("none", help="Name of a drafter, or none."),
+    drafter: str = typer.Option("none", help="Name of a drafter, several joined by '+', or none."),
     options: list[str] = typer.Option(
         [], "--set", help="Field of the drafter: drafter.field=value; repeatable."
     ),
@@ -48,6 +48,7 @@ def generate(
     """Continue a prompt; any drafter gives the same output as none, only faster."""
     plain_warnings()
     from jeton.decoding.contract import Sampling
+    from jeton.decoding.engine import create_drafter
     from jeton.decoding.engine import generate as run
     from jeton.decoding.prompt import stop_token_ids
     from jeton.decoding.registry import DRAFTERS
@@ -55,7 +56,9 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
     chosen = None
     if drafter != "none":
-        chosen = DRAFTERS.create(drafter, options_of(drafter, parse_options(options)))
+        chosen = create_drafter(drafter)
+        if options:
+            chosen = DRAFTERS.create(drafter, options_of(drafter, parse_options(options)))
     data = sys.stdin.buffer.read() if prompt == "-" else prompt.encode()
     if not data:
         raise ConfigError("the prompt is empty", hint="give at least one byte with --prompt")

@@ -12,8 +12,8 @@ from jeton.decoding.replay import ReplayFigures, replay
 from jeton.lm.load import LanguageModel
 from jeton.lm.pack import packed
 
-PROMPT_BYTES = 1024
-DECODED_BYTES = 512
+PROMPT_BYTES = 1536  # with what follows, within a context of 1,024 tokens
+DECODED_BYTES = 1024
 DRAFT_LENGTHS = (3, 6, 10)
 
 
@@ -37,11 +37,15 @@ class Speed:
 
 
 def excerpts(texts: Sequence[str], count: int) -> list[tuple[str, str]]:
-    """Return up to `count` (prompt, continuation) pairs cut from the longest texts."""
+    """Return up to `count` (prompt, continuation) pairs from the middle of the first texts that
+    are long enough, or of the longest ones where none is.
+    """
     wanted = PROMPT_BYTES + DECODED_BYTES
-    long_enough = sorted((t for t in texts if len(t) >= 64), key=len, reverse=True)[: 4 * count]
+    long_enough = [text for text in texts if len(text) >= wanted]
+    if len(long_enough) < count:
+        long_enough = sorted((t for t in texts if len(t) >= 64), key=len, reverse=True)
     pairs = []
-    for text in long_enough[:: max(1, len(long_enough) // count)][:count]:
+    for text in long_enough[:count]:
         middle = max(0, (len(text) - wanted) // 2)
         piece = text[middle : middle + wanted]
         cut = min(PROMPT_BYTES, len(piece) // 2)
@@ -54,7 +58,7 @@ def compare_speed(
     tuning: Sequence[tuple[str, str]],
     held_out: Sequence[tuple[str, str]],
     drafter: str,
-    rounds: int = 3,
+    rounds: int = 2,
 ) -> list[Speed]:
     """Decode the same held-out text with every model, plain and speculative, round by round.
 

@@ -248,8 +248,8 @@ def speeds(
     config: RetrofitConfig, source: LanguageModel, destination: LanguageModel, texts: Texts
 ) -> list[Speed]:
     """Return the decoding speed of source and destination on held-out text."""
-    tuning = excerpts([str(t) for t in _some_documents(texts.train, 200_000, 1)], 3)
-    return compare_speed([source, destination], tuning, excerpts(texts.held_out, 4), config.drafter)
+    tuning = excerpts([str(t) for t in _some_documents(texts.train, 200_000, 1)], 2)
+    return compare_speed([source, destination], tuning, excerpts(texts.held_out, 3), config.drafter)
 
 
 def audits(source: LanguageModel, destination: LanguageModel, texts: Texts) -> list[AuditResult]:
