@@ -341,8 +341,8 @@ def regressions(source: SideFigures, destination: SideFigures) -> list[str]:
     if lost > 0.03:
         found.append(
             f"bits per byte on general text rose by {lost:.1%}, from "
-            f"{source.general_bits_per_byte:.4f} to {destination.general_bits_per_byte:.4f}: mix in "
-            "more text of that kind (--general, --set cross_entropy.replay=0.5)"
+            f"{source.general_bits_per_byte:.4f} to {destination.general_bits_per_byte:.4f}: mix "
+            "in more text of that kind (--general, --set cross_entropy.replay=0.5)"
         )
     if destination.bytes_per_token <= source.bytes_per_token:
         found.append(
