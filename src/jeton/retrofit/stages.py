@@ -19,7 +19,7 @@ from jeton.errors import DiskFullError
 from jeton.learn.export import BaseTokenizer, export_tokenizer
 from jeton.learn.registry import LEARNERS
 from jeton.lm.bits import bits_per_byte
-from jeton.lm.load import LanguageModel, load_model
+from jeton.lm.load import LanguageModel, load_model, quiet_transformers
 from jeton.retrofit.config import RetrofitConfig
 from jeton.retrofit.rehearsal import rehearse
 from jeton.retrofit.result import SCHEMA_VERSION, RetrofitResult, SideFigures
@@ -169,7 +169,8 @@ def save_folder(model: Any, tokenizer_folder: Path, folder: Path) -> None:
     with disk_errors(folder):
         try:
             shutil.rmtree(partial, ignore_errors=True)
-            model.save_pretrained(partial, safe_serialization=True)
+            with quiet_transformers():
+                model.save_pretrained(partial, safe_serialization=True)
             for file in sorted(tokenizer_folder.iterdir()):
                 shutil.copyfile(file, partial / file.name)
             shutil.rmtree(folder, ignore_errors=True)
