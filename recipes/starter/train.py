@@ -2,7 +2,8 @@
 
     python recipes/starter/train.py prepare --data FOLDER --work WORK
     python recipes/starter/train.py train --work WORK --size target
-    python recipes/starter/train.py train --work WORK --size draft
+    python recipes/starter/train.py train --work WORK --size draft --steps 1500 \\
+        --lr 1e-2 --lr-embedding 1e-2
     python recipes/starter/train.py export --work WORK --out src/jeton/starter
 
 FOLDER holds `corpora/`, `udhr/` and `math/` (the model card lists the files). A killed `train`
@@ -221,9 +222,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where export writes the package data")
     parser.add_argument("--size", choices=sorted(SIZES), default="target")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--tokens", type=int, default=12288, help="tokens per step")
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak rate of the matrices")
-    parser.add_argument("--lr-embedding", type=float, default=3e-3)
+    parser.add_argument("--tokens", type=int, default=8192, help="tokens per step")
+    parser.add_argument("--lr", type=float, default=6e-3, help="peak rate of the matrices")
+    parser.add_argument("--lr-embedding", type=float, default=6e-3)
     parser.add_argument("--decay", type=float, default=0.35, help="part of the steps that decays")
     args = parser.parse_args()
     {"prepare": prepare, "train": train, "export": export}[args.command](args)
