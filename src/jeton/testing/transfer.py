@@ -124,7 +124,9 @@ def check_healer_resumes(healer: Any, inputs: HealInput, kill_after: int) -> Non
         interrupted = True
     assert interrupted and inputs.checkpoint.is_file(), "the killed run left no checkpoint"
     second = copy.deepcopy(inputs.model)
-    result = healer.heal(_with(inputs, model=second))
+    counter = _Counter()
+    result = healer.heal(_with(inputs, model=second, progress=counter))
+    assert 0 < counter.num_steps <= inputs.num_steps - kill_after, "it began from the start"
     assert result.num_steps == inputs.num_steps
     for (name, a), b in zip(straight.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b), f"{name} differs after a resumed run"
@@ -139,6 +141,21 @@ def _with(inputs: HealInput, **changes: Any) -> HealInput:
     from dataclasses import replace
 
     return replace(inputs, **changes)
+
+
+class _Counter:
+    """A progress that counts the steps that were taken."""
+
+    num_steps = 0
+
+    def track(self, items: Any, total: int | None, what: str, unit: str) -> Any:
+        """Yield items and count them."""
+        for item in items:
+            self.num_steps += 1
+            yield item
+
+    def stage(self, what: str) -> None:
+        """Say nothing."""
 
 
 class _Killer:
