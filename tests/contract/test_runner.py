@@ -329,3 +329,25 @@ def test_runner_refuses_unfit_models_and_lengths():
         Runner(model, max_length=0)
     with pytest.raises(ConfigError, match="training mode"):
         Runner(model.train())
+
+
+class Recording(SlotCache):
+    """A cache that writes down what it is told is final."""
+
+    def __init__(self, config, max_length):
+        super().__init__(config, [None] * config.num_hidden_layers, max_length)
+        self.settled = []
+
+    def settle(self, length):
+        self.settled.append(length)
+
+
+def test_a_cache_of_ones_own_is_told_what_is_final():
+    model = model_of("llama")
+    runner = Runner(model, cache=Recording)
+    runner.prefill([1, 2, 3, 4, 5], chunk=2)
+    assert worst_error(runner, TokenTree.from_paths([[6, 7], [8]])) <= 1e-4
+    runner.commit([0, 1])
+    runner.verify(TokenTree.chain([9]))
+    runner.commit([])
+    assert runner._cache.settled == [2, 4, 5, 7, 7]

@@ -7,8 +7,8 @@ the cache of transformers for recurrent, hybrid and other models: chains only, w
 """
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,50 @@ from jeton.lm.tree import TokenTree
 
 _PLAIN_LAYER_TYPES = {"full_attention", "sliding_attention"}
 _FIRST_CAPACITY = 256  # rows; one doubling more or less is noise against a prefill
+
+
+class DecoderCache(Protocol):
+    """What the runner asks of a cache; a policy of the `kv` room brings its own.
+
+    The runner counts tokens: slot = position for it, whatever rows the cache really keeps.
+
+    Attributes:
+        can_take_trees: Whether `mask` and `keep` know trees and not only chains.
+        can_truncate: Whether `keep(length, [])` can go back to any earlier length.
+        native: What the model takes as its cache.
+    """
+
+    can_take_trees: ClassVar[bool]
+    can_truncate: ClassVar[bool]
+    native: Cache
+
+    def begin(self, num_new: int) -> None:
+        """Prepare for a forward whose tokens may be dropped."""
+        ...
+
+    def keep(self, length: int, rows: Sequence[int]) -> bool:
+        """Keep `length` tokens, then the tokens of these slots; False to forward them again."""
+        ...
+
+    def settle(self, length: int) -> None:
+        """Learn that the first `length` tokens are final; called after a commit or a prefill."""
+        ...
+
+    def fork(self, length: int) -> "DecoderCache":
+        """Return an independent copy of the first `length` tokens."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+    def mask(self, tree: TokenTree, *, additive: torch.dtype | None, device: torch.device) -> Any:
+        """Return the `attention_mask` with which a forward over the tree's nodes is exact."""
+        ...
+
+
+CacheFactory = Callable[[PreTrainedConfig, int], DecoderCache]
+"""Makes an empty cache from (the decoder's configuration, max_length)."""
 
 
 class SlotLayer(DynamicLayer):
@@ -127,7 +171,8 @@ class SlotLayer(DynamicLayer):
 class SlotCache:
     """The cache of a decoder whose layers all are plain attention, full or sliding."""
 
-    can_take_trees = True
+    can_take_trees: ClassVar[bool] = True
+    can_truncate: ClassVar[bool] = True
 
     def __init__(self, config: PreTrainedConfig, windows: list[int | None], max_length: int):
         self._config = config
@@ -148,6 +193,9 @@ class SlotCache:
         for layer in self._layers:
             layer.keep(length, rows)
         return True
+
+    def settle(self, length: int) -> None:
+        """Do nothing: every token keeps its row."""
 
     def fork(self, length: int) -> "SlotCache":
         """Return an independent copy of the first `length` tokens."""
@@ -224,7 +272,8 @@ def visible_to_nodes(tree: TokenTree, length: int, window: int | None) -> np.nda
 class StockCache:
     """The cache of transformers with snapshots, for models with recurrent or unusual state."""
 
-    can_take_trees = False
+    can_take_trees: ClassVar[bool] = False
+    can_truncate: ClassVar[bool] = False
 
     def __init__(self, config: PreTrainedConfig) -> None:
         self._config = config
@@ -245,6 +294,9 @@ class StockCache:
         if self._before is not None:
             self.native, self._before = self._before, None
         return not rows
+
+    def settle(self, length: int) -> None:
+        """Do nothing: every token keeps its row."""
 
     def fork(self, length: int) -> "StockCache":
         """Return an independent copy of the committed tokens."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
-from jeton.lm.cache import SlotCache, StockCache, make_cache
+from jeton.lm.cache import CacheFactory, DecoderCache, make_cache
 from jeton.lm.tree import TokenTree
 
 _UNLIMITED = 1 << 40  # recurrent models name no longest text
@@ -53,12 +53,20 @@ class Runner:
         (5, 8)
     """
 
-    def __init__(self, model: PreTrainedModel, *, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        max_length: int | None = None,
+        cache: CacheFactory | None = None,
+    ) -> None:
         """Make an empty runner.
 
         Args:
             model: In evaluation mode.
             max_length: Upper bound on the tokens; the model's own when None.
+            cache: Makes the cache from the decoder's configuration and `max_length`; None takes
+                `make_cache`. Whoever decides which tokens are attended decides it there.
         Raises:
             ConfigError: the model is in training mode, or it has fewer positions.
             UnsupportedModelError: it is no decoder with a cache that can be passed in.
@@ -81,8 +89,8 @@ class Runner:
         self._takes_keep = "logits_to_keep" in accepted
         self._attention = str(getattr(config, "_attn_implementation", ""))
         self._additive = model.dtype if self._attention == "eager" else None
-        self._cache: SlotCache | StockCache = make_cache(config, self.max_length)
-        self._continues: bool | None = None if isinstance(self._cache, StockCache) else True
+        self._cache: DecoderCache = (cache or make_cache)(config, self.max_length)
+        self._continues: bool | None = True if self._cache.can_truncate else None
         self._trees_work: bool | None = None
         if not (self._cache.can_take_trees and self._takes_positions and self._masks_are_ours):
             self._trees_work = False
@@ -135,6 +143,7 @@ class Runner:
                 part = ids[start : start + chunk]
                 logits, _ = self._forward(part, None, None, keep=1, hidden=False)
                 self._token_ids.extend(part)
+                self._cache.settle(self.length)
         return logits[0]
 
     def verify(self, tree: TokenTree, *, hidden: bool = False) -> Verified:
@@ -202,7 +211,8 @@ class Runner:
                 self._forward(kept, None, None, keep=1, hidden=False)
             elif not complete:
                 self._step_by_step(kept, hidden=False)
-        self._token_ids.extend(kept)
+            self._token_ids.extend(kept)
+            self._cache.settle(self.length)
 
     def truncate(self, length: int) -> None:
         """Forget all tokens behind the first `length`; recurrent models read these again.
@@ -216,7 +226,7 @@ class Runner:
         if length == self.length:
             return
         kept = self._token_ids[:length]
-        if isinstance(self._cache, SlotCache):
+        if self._cache.can_truncate:
             self._cache.keep(length, [])
             self._token_ids = kept
             return
