@@ -62,7 +62,8 @@ def test_the_docstring_check_finds_what_is_missing(
 def _project_files() -> list[Path]:
     """Return the text files of the project, not those that a build or a run left."""
     folders = ("src", "tests", "docs", "bench", "recipes", ".ci")
-    found = [path for path in REPOSITORY.iterdir() if path.is_file()]
+    # In a work tree of git, .git is a file that names a folder of the machine.
+    found = [path for path in REPOSITORY.iterdir() if path.is_file() and path.name != ".git"]
     for folder in folders:
         found += (path for path in (REPOSITORY / folder).rglob("*") if path.is_file())
     return [path for path in found if "__pycache__" not in path.parts]
