@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from jeton.decoding.engine import create_drafter
+from jeton.decoding.create import create_drafter
 from jeton.decoding.replay import replay
 from jeton.errors import InputError
 from jeton.lm.cost import CostTable, measure_cost

@@ -12,7 +12,7 @@ _LAZY = {
     "Runner": "jeton.lm.runner",
     "TokenTree": "jeton.lm.tree",
     "bits_per_byte": "jeton.lm.bits",
-    "generate": "jeton.decoding.engine",
+    "generate": "jeton.decoding.generation",
     "RetrofitConfig": "jeton.retrofit.config",
     "JetonError": "jeton.errors",
 }

@@ -6,7 +6,9 @@ import random
 import pytest
 
 from jeton.decoding.contract import DISTINCT, NEEDS, Sampling
-from jeton.decoding.engine import DecodingLoop, default_verifier, generate
+from jeton.decoding.create import default_verifier
+from jeton.decoding.engine import DecodingLoop
+from jeton.decoding.generation import generate
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.replay import replay
 from jeton.decoding.store import Datastore

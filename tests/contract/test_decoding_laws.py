@@ -106,6 +106,7 @@ class TooEager:
     """Wrong on purpose: draws without replacement are judged as if with replacement."""
 
     is_lossless, is_sampler, draws, needs_fixed_draws = True, True, DISTINCT, False
+    needs_hidden = False
 
     def __init__(self, chance):
         self.inner = VERIFIERS.create("multi_round", {"chance": chance})
@@ -118,6 +119,7 @@ class NoResidual:
     """Wrong on purpose: after a rejection it draws from the target itself."""
 
     is_lossless, is_sampler, draws, needs_fixed_draws = True, True, "independent", False
+    needs_hidden = False
 
     def __init__(self, chance):
         self.chance = chance

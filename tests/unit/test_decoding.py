@@ -1,6 +1,7 @@
 """Noise, filters, prompts and what is refused."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import pytest
 import torch
 
 from jeton.decoding.contract import DraftContext, Sampling, Step
-from jeton.decoding.engine import DecodingLoop, default_verifier, generate, under_root
+from jeton.decoding.create import default_verifier
+from jeton.decoding.engine import DecodingLoop, under_root
 from jeton.decoding.filters import filter_row
+from jeton.decoding.generation import generate
 from jeton.decoding.noise import gumbel, uniforms
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.replay import replay
+from jeton.decoding.stops import StopStrings
 from jeton.errors import ConfigError, TokenizerMismatchError, UnknownMethodError
 from jeton.lm.tree import TokenTree
 from jeton.testing.decoding import check_filters, tiny_language_model
@@ -178,3 +182,72 @@ def test_streaming_gives_the_tokens_of_each_step_and_keeps_them_when_stopped():
     assert some == result.token_ids[:2]
     again = [i for new in loop.run([5, 6], 9) for i in new]
     assert again == result.token_ids
+
+
+def test_stop_strings_cut_exactly_whatever_the_tokens():
+    """Every text and every cut into tokens: nothing beyond the stop is ever given out."""
+    rng = random.Random(0)
+    for _ in range(300):
+        text = bytes(rng.choices(b"ab", k=rng.randrange(12)))
+        stops = [bytes(rng.choices(b"ab", k=rng.randrange(1, 4))) for _ in range(rng.randrange(3))]
+        places = [place for place in map(text.find, stops) if place >= 0]
+        expected = text[: min(places)] if places else text
+        scanner, given, rest = StopStrings(stops), b"", text
+        while rest:
+            size = rng.randrange(1, 4)
+            given += scanner.add(rest[:size])
+            assert expected.startswith(given)
+            rest = rest[size:]
+        assert given + scanner.flush() == expected
+        assert scanner.is_met == bool(places)
+
+
+@pytest.mark.parametrize("drafter", [None, "prompt_lookup", "token_recycling"])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, seed=4)], ids=str)
+def test_a_stop_string_ends_the_text_across_tokens(drafter, sampling):
+    lm, options = tiny_language_model("llama"), {"max_new_tokens": 20, "stop_ids": []}
+    whole = generate(lm, [5, 6, 7], sampling=sampling, **options)
+    stop = whole.data[8:11]
+    place, shown = whole.data.find(stop), []
+    found = generate(
+        lm,
+        [5, 6, 7],
+        drafter=drafter,
+        sampling=sampling,
+        stop_strings=[stop, "never said"],
+        on_data=shown.append,
+        **options,
+    )
+    assert found.data == whole.data[:place] == b"".join(shown)
+    said = [stop in lm.vocabulary.bytes_of(whole.token_ids[:n]) for n in range(21)]
+    assert found.token_ids == whole.token_ids[: said.index(True)]
+    assert found.stats.num_tokens == said.index(True)
+    assert found.finish_reason == "stop_string"
+    same = generate(lm, [5, 6, 7], sampling=sampling, stop_strings=["never said"], **options)
+    assert (same.data, same.finish_reason) == (whole.data, "length")
+    with pytest.raises(ConfigError, match="stop string is empty"):
+        generate(lm, [5], stop_strings=["a", ""])
+
+
+def test_a_text_may_be_interrupted_after_any_step():
+    lm, seen = tiny_language_model("llama"), []
+    whole = generate(lm, [5, 6, 7], max_new_tokens=9, stop_ids=[])
+    found = generate(
+        lm,
+        [5, 6, 7],
+        max_new_tokens=9,
+        stop_ids=[],
+        on_tokens=seen.append,
+        stop_when=lambda: len(seen) == 3,
+    )
+    assert found.token_ids == whole.token_ids[:3]
+    assert found.finish_reason == "interrupted"
+
+
+def test_processors_that_forbid_everything_are_refused():
+    with pytest.raises(ConfigError, match="leave no token"):
+        generate(
+            tiny_language_model("llama"),
+            [5],
+            processors=[lambda ids, scores: torch.full_like(scores, float("-inf"))],
+        )

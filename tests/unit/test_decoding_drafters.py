@@ -10,7 +10,9 @@ import torch
 from jeton.decoding.best_first import grow
 from jeton.decoding.calibration import Calibration
 from jeton.decoding.contract import COUPLED, Draft, DraftContext, Law, Sampling, Step
-from jeton.decoding.engine import create_drafter, create_verifier, generate, up_to_depth
+from jeton.decoding.create import create_drafter, create_verifier
+from jeton.decoding.engine import up_to_depth
+from jeton.decoding.generation import generate
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.rounds import judge_in_rounds
 from jeton.decoding.store import Datastore

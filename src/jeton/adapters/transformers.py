@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from jeton.core.formats.source import ModelKind, StartRule, TokenKind
 from jeton.core.vocabulary import Vocabulary
 from jeton.decoding.contract import Drafter, Sampling, Verifier
-from jeton.decoding.engine import DecodingLoop, create_drafter, create_verifier, default_verifier
+from jeton.decoding.create import create_drafter, create_verifier, default_verifier
+from jeton.decoding.engine import DecodingLoop
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel

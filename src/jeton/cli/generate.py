@@ -48,8 +48,8 @@ def generate(
     """Continue a prompt; any drafter gives the same output as none, only faster."""
     plain_warnings()
     from jeton.decoding.contract import Sampling
-    from jeton.decoding.engine import create_drafter
-    from jeton.decoding.engine import generate as run
+    from jeton.decoding.create import create_drafter
+    from jeton.decoding.generation import generate as run
     from jeton.decoding.prompt import stop_token_ids
     from jeton.decoding.registry import DRAFTERS
 

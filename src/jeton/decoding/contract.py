@@ -5,8 +5,7 @@ Laws (tested over every registered pair, see `jeton.testing.decoding`):
    float32, any tree, empty proposals and end-of-text inside a draft included. Greedy and coupled
    verifiers give the same token ids, the others the same law.
 2. A drafter never sees what it could not know: only tokens and figures of finished steps.
-3. `observe` is called once per step, with what the step added; `propose` has no side effect on
-   the model.
+3. `observe` is called once per step, with what it added; `propose` leaves the model as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,8 +47,8 @@ class Draft(TokenTree):
     """A token tree with the laws by which its children were drawn.
 
     Attributes:
-        laws: By parent node, -1 for the end of the context. A node without one has children that
-            were not drawn at random. What is drawn stays: a drawn tree must not be pruned.
+        laws: By parent node, -1 for the context's end. Without one, children were not drawn at
+            random. A drawn tree must not be pruned.
     """
 
     laws: Mapping[int, Law] = field(default_factory=dict)
@@ -64,7 +63,7 @@ class DraftContext:
         vocab_size: Ids that may be proposed.
         sampling: How the target draws.
         draft_model: A `LanguageModel`, for drafters that need one.
-        target: The target's `Runner`, for drafters that read its weights; never run by them.
+        target: The target's `Runner`, to read its weights; never run by drafters.
         draws: How the verifier wants siblings to be drawn.
     """
 
@@ -84,8 +83,8 @@ class Step:
         tree: The root (the last token of the context) and the draft below it.
         accepted: Nodes of the accepted path, the root first.
         token_ids: Tokens that the step added to the output.
-        logits: Shape (nodes, vocab), unfiltered, for drafters that need logits.
-        hidden: Shape (nodes, hidden), for drafters that need them; None after the prompt.
+        logits: Shape (nodes, vocab), unfiltered, when needed.
+        hidden: Shape (nodes, hidden), when needed; None after the prompt.
     """
 
     tree: TokenTree
@@ -98,8 +97,7 @@ class Step:
 class Drafter(Protocol):
     """Proposes continuations; knows nothing about how they are judged.
 
-    `fixes_draws`: it draws every child from a distribution when the verifier asks for draws, and
-    decides how many before it draws the first.
+    `fixes_draws`: when asked for draws it draws every child, and decides first how many.
     """
 
     needs: ClassVar[frozenset[str]]
@@ -121,7 +119,7 @@ class Drafter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A verifier's decision: the accepted nodes, root first, and the token drawn after them."""
+    """A verifier's decision: the accepted nodes, root first, and the token after them."""
 
     path: tuple[int, ...]
     next_token: int
@@ -130,20 +128,22 @@ class Selection:
 class Verifier(Protocol):
     """Decides which path of a verified tree is kept, and draws one token after it.
 
-    `is_sampler` is None for a verifier that has no use for the temperature. `draws` says how it
-    wants siblings to be drawn; without `needs_fixed_draws` it takes undrawn trees too.
+    `is_sampler` is None for a verifier that has no use for the temperature. `draws`: how it wants
+    siblings to be drawn; without `needs_fixed_draws` it takes undrawn trees too. `needs_hidden`:
+    it reads `logits.hidden`.
     """
 
     is_lossless: ClassVar[bool]
     is_sampler: ClassVar[bool | None]
     draws: ClassVar[str]
     needs_fixed_draws: ClassVar[bool]
+    needs_hidden: ClassVar[bool]
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
-        """Return the decision for a tree whose node 0 is the root.
+        """Return the decision for a tree.
 
         Args:
-            tree: Root and draft.
+            tree: Node 0 is the root.
             logits: Of the target after each node; filtered where the sampling has filters.
             position: Absolute position of the first token after the root.
         """

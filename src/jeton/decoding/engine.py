@@ -1,8 +1,8 @@
 """The one decoding loop: draft, verify in one forward, commit, observe."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -18,143 +18,17 @@ from jeton.decoding.contract import (
     Verifier,
 )
 from jeton.decoding.filters import Processor, TreeLogits
-from jeton.decoding.prompt import prompt_ids, stop_token_ids
-from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.sizing import best_num_nodes
-from jeton.decoding.verifiers.greedy import Greedy
-from jeton.decoding.verifiers.seed_exact import SeedExact
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
 from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
 
+Watch = Callable[[Step, tuple[int, ...], TreeLogits], None]
+"""Sees each finished step: (step, the tokens kept of it, the target's logits at its nodes)."""
+
 NO_DRAFT = TokenTree.chain([])
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A finished generation.
-
-    Attributes:
-        token_ids: New ids, without the prompt; a stop token that ended it is the last one.
-        data: Bytes of the new tokens, the stop token's excepted.
-        finish_reason: "stop" (a stop token), "length" (max_new_tokens or the context's end).
-        stats: What it took.
-    """
-
-    token_ids: list[int]
-    data: bytes
-    finish_reason: str
-    stats: DecodingStats = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        """The bytes as text; a character cut in half is shown as U+FFFD."""
-        return self.data.decode("utf-8", errors="replace")
-
-
-def default_verifier(sampling: Sampling) -> Verifier:
-    """Return greedy verification at temperature 0, seed-exact sampling otherwise."""
-    return Greedy() if sampling.temperature == 0 else SeedExact(sampling.seed)
-
-
-def create_drafter(name: str) -> Drafter:
-    """Return a drafter by name; several names joined by "+" are merged.
-
-    Example:
-        >>> create_drafter("lookahead+aded").drafters
-        'lookahead+aded'
-    """
-    options = {"drafters": name} if "+" in name else None
-    drafter: Drafter = DRAFTERS.create("merge" if options else name, options)
-    return drafter
-
-
-def create_verifier(name: str, sampling: Sampling) -> Verifier:
-    """Return a verifier by name, with the seed of the sampling where it samples."""
-    is_sampler = VERIFIERS.load(name).is_sampler  # type: ignore[attr-defined]
-    verifier: Verifier = VERIFIERS.create(name, {"seed": sampling.seed} if is_sampler else None)
-    return verifier
-
-
-def generate(
-    lm: LanguageModel,
-    prompt: str | bytes | Sequence[int],
-    *,
-    max_new_tokens: int = 256,
-    drafter: str | Drafter | None = None,
-    verifier: str | Verifier | None = None,
-    sampling: Sampling | None = None,
-    num_draft_tokens: int = 8,
-    cost: CostTable | None = None,
-    stop_ids: Sequence[int] | None = None,
-    draft_model: LanguageModel | None = None,
-    on_tokens: Callable[[tuple[int, ...]], None] | None = None,
-) -> Generation:
-    """Continue a prompt; any drafter gives the same output as none, only faster.
-
-    Args:
-        lm: The target.
-        prompt: Text, bytes, or ids that are taken as they are. Text begins with the tokenizer's
-            start token where the tokenizer itself would add one.
-        max_new_tokens: Upper bound on the new tokens.
-        drafter: A name of `jeton methods`, several joined by "+", an instance, or None for plain
-            decoding.
-        verifier: A name, an instance, or None for `default_verifier`.
-        sampling: None is greedy.
-        num_draft_tokens: Most nodes per draft.
-        cost: Of the model's forwards (`jeton.lm.cost.measure_cost`): drafts are then cut to what
-            is worth verifying. None verifies whole drafts.
-        stop_ids: None takes the model's end-of-text ids; [] never stops.
-        draft_model: For drafters that need one.
-        on_tokens: Called with the tokens of each step, for streaming.
-
-    Raises:
-        ConfigError: a prompt without tokens or longer than the context, a bound below 1, a
-            verifier that does not fit the temperature or the drafter.
-        TokenizerMismatchError: prompt ids out of range, or a draft model of another vocabulary.
-        UnknownMethodError: there is no such drafter.
-        UnsupportedModelError: a tree drafter on a model that takes no trees.
-
-    Example:
-        >>> from jeton.testing.decoding import tiny_language_model
-        >>> lm = tiny_language_model("llama")
-        >>> plain = generate(lm, [5, 6, 7], max_new_tokens=8, stop_ids=[])
-        >>> drafted = generate(
-        ...     lm, [5, 6, 7], max_new_tokens=8, stop_ids=[], drafter="prompt_lookup"
-        ... )
-        >>> plain.token_ids == drafted.token_ids
-        True
-    """
-    sampling = sampling or Sampling()
-    loop = DecodingLoop(
-        lm,
-        drafter=create_drafter(drafter) if isinstance(drafter, str) else drafter,
-        verifier=(
-            create_verifier(verifier, sampling)
-            if isinstance(verifier, str)
-            else verifier or default_verifier(sampling)
-        ),
-        sampling=sampling,
-        num_draft_tokens=num_draft_tokens,
-        draft_model=draft_model,
-        cost=cost,
-    )
-    stops = stop_token_ids(lm) if stop_ids is None else frozenset(stop_ids)
-    token_ids: list[int] = []
-    for new in loop.run(prompt_ids(lm, prompt), max_new_tokens, stops):
-        token_ids.extend(new)
-        if on_tokens is not None:
-            on_tokens(new)
-    stopped = bool(token_ids) and token_ids[-1] in stops
-    spoken = token_ids[:-1] if stopped else token_ids
-    return Generation(
-        token_ids=token_ids,
-        data=lm.vocabulary.bytes_of(spoken),
-        finish_reason="stop" if stopped else "length",
-        stats=loop.stats,
-    )
 
 
 class DecodingLoop:
@@ -172,27 +46,42 @@ class DecodingLoop:
         runner: Runner | None = None,
         processors: Sequence[Processor] = (),
         cost: CostTable | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        """Check that everything fits together.
+
+        Args:
+            lm: The target.
+            drafter: None decodes plainly.
+            verifier: Decides.
+            sampling: The filters of each node.
+            num_draft_tokens: Most nodes per draft.
+            draft_model: For drafters that need one.
+            runner: Of the target; None makes one.
+            processors: Logits processors of transformers, applied at each node before the filters.
+            cost: Of the target's forwards; cuts drafts to what is worth verifying.
+            watch: Called with each finished step.
+        """
         if num_draft_tokens < 0:
             raise ConfigError(f"num_draft_tokens must be at least 0, got {num_draft_tokens}")
         _check_verifier(verifier, sampling)
         self.lm, self.drafter, self.verifier, self.sampling = lm, drafter, verifier, sampling
         self.num_draft_tokens = num_draft_tokens
         self.draft_model = draft_model
-        self.processors, self.cost = processors, cost
+        self.processors, self.cost, self.watch = processors, cost, watch
         self.runner = runner or Runner(lm.model)
         self.stats = DecodingStats()
         self._calibration = Calibration()
-        self._wants_hidden = self._wants_logits = False
+        self._wants_hidden, self._wants_logits = verifier.needs_hidden, False
         self._vocab_size = lm.vocabulary.vocab_size
         if drafter is not None:
             _check_drafter(drafter, verifier, lm, self.runner, draft_model)
-            self._wants_hidden = "hidden" in drafter.needs
+            self._wants_hidden |= "hidden" in drafter.needs
             self._wants_logits = "logits" in drafter.needs
 
     def run(
         self, token_ids: list[int], max_new_tokens: int, stops: frozenset[int] = frozenset()
-    ) -> Iterator[tuple[int, ...]]:
+    ) -> Generator[tuple[int, ...], None, None]:
         """Yield the tokens of each step; ends at a stop token or at a limit."""
         left = self._room(len(token_ids), max_new_tokens)
         stats = self.stats = DecodingStats(num_prompt_tokens=len(token_ids))
@@ -218,6 +107,8 @@ class DecodingLoop:
             new = _cut(step.token_ids, left, stops)
             if self.drafter is not None:
                 self._observe(step, new)
+            if self.watch is not None:
+                self.watch(step, new, self._rows)
             left -= len(new)
             context.extend(new)
             stats.num_tokens += len(new)
@@ -273,7 +164,9 @@ class DecodingLoop:
     ) -> Step:
         """Drop padded rows, apply the filters and let the verifier decide."""
         raw = logits[:, : self._vocab_size]
-        rows = TreeLogits(raw, tree, context, self.sampling, self.processors)
+        states = hidden if self.verifier.needs_hidden else None
+        rows = TreeLogits(raw, tree, context, self.sampling, self.processors, states)
+        self._rows = rows  # for whoever watches
         chosen = self.verifier.select(tree, rows, len(context))
         accepted = [tree.token_ids[node] for node in chosen.path[1:]]
         return Step(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from jeton.decoding.sampling import Sampling
+from jeton.errors import ConfigError
 from jeton.lm import sampling as plain
 from jeton.lm.tree import TokenTree
 
@@ -53,6 +54,7 @@ class TreeLogits:
         context: Sequence[int],
         sampling: Sampling,
         processors: Sequence[Processor] = (),
+        hidden: Tensor | None = None,
     ) -> None:
         """Wrap the logits of a tree.
 
@@ -62,8 +64,10 @@ class TreeLogits:
             context: Tokens so far.
             sampling: The filters.
             processors: Applied first, each to the context of its node.
+            hidden: The target's last hidden states, shape (nodes, hidden), for verifiers that
+                need them.
         """
-        self.raw = raw
+        self.raw, self.hidden = raw, hidden
         self.is_filtered = bool(processors) or not sampling.is_plain_greedy
         self._tree, self._context = tree, context
         self._sampling, self._processors = sampling, processors
@@ -87,4 +91,9 @@ class TreeLogits:
             seen = torch.tensor([token_ids], device=row.device)
             for process in self._processors:
                 row = process(seen, row[None])[0]
+            if not bool((row > float("-inf")).any()):
+                raise ConfigError(
+                    f"the logits processors leave no token after {len(token_ids)} tokens",
+                    hint="allow at least one token everywhere, such as the end of the text",
+                )
         return filter_row(row, token_ids, self._sampling)

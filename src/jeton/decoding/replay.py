@@ -29,6 +29,7 @@ class Recorded:
     is_sampler: ClassVar[bool | None] = None
     draws: ClassVar[str] = COUPLED
     needs_fixed_draws: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path that the record takes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from jeton.core.registry import Registry
-from jeton.decoding.engine import create_drafter
+from jeton.decoding.create import create_drafter
 from jeton.decoding.prompt import prompt_ids
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.replay import ReplayFigures, replay

@@ -33,7 +33,8 @@ from jeton.decoding.contract import (
     TreeLogits,
     Verifier,
 )
-from jeton.decoding.engine import DecodingLoop, default_verifier
+from jeton.decoding.create import default_verifier
+from jeton.decoding.engine import DecodingLoop
 from jeton.decoding.noise import gumbel
 from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
@@ -310,6 +311,7 @@ class AcceptsEverything:
     is_sampler: ClassVar[bool | None] = None
     draws: ClassVar[str] = COUPLED
     needs_fixed_draws: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path that always takes the first child."""

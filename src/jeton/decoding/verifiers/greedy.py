@@ -21,6 +21,7 @@ class Greedy:
     is_sampler: ClassVar[bool | None] = False
     draws: ClassVar[str] = COUPLED
     needs_fixed_draws: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the longest path of argmax tokens, and the argmax after it."""

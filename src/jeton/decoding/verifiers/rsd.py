@@ -34,6 +34,7 @@ class RSD:
     is_sampler: ClassVar[bool | None] = True
     draws: ClassVar[str] = DISTINCT
     needs_fixed_draws: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the accepted path, and a token drawn after it."""

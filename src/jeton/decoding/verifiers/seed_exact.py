@@ -30,6 +30,7 @@ class SeedExact:
     is_sampler: ClassVar[bool | None] = True
     draws: ClassVar[str] = COUPLED
     needs_fixed_draws: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the path along which the perturbed argmax of each node is drafted."""

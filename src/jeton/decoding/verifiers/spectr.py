@@ -34,6 +34,7 @@ class SpecTr:
     is_sampler: ClassVar[bool | None] = True
     draws: ClassVar[str] = INDEPENDENT
     needs_fixed_draws: ClassVar[bool] = True
+    needs_hidden: ClassVar[bool] = False
 
     def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
         """Return the accepted path, and a token drawn after it."""
