@@ -162,15 +162,16 @@ class _Killer:
     """A progress that presses Ctrl-C after so many steps."""
 
     def __init__(self, steps: int) -> None:
-        self.steps = steps
+        self.steps_left = steps
 
     def track(self, items: Any, total: int | None, what: str, unit: str) -> Any:
-        """Yield items, then interrupt this process."""
+        """Yield items, then interrupt this process; several bars count as one."""
         import signal
 
-        for index, item in enumerate(items):
-            if index == self.steps:
+        for item in items:
+            if self.steps_left == 0:
                 signal.raise_signal(signal.SIGINT)
+            self.steps_left -= 1
             yield item
 
     def stage(self, what: str) -> None:
