@@ -16,6 +16,7 @@ from jeton.decoding.generation import generate
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.rounds import judge_in_rounds
 from jeton.decoding.store import Datastore
+from jeton.decoding.transport import optimal_acceptance
 from jeton.decoding.tune import Tuning, applicable, tune
 from jeton.decoding.verifiers.spectr import division_factor
 from jeton.errors import ConfigError, InputError, TokenizerMismatchError, UnknownMethodError
@@ -96,6 +97,15 @@ def test_golden_division_factor():
     case = golden("verifiers")["factor"]
     p, q = (torch.tensor(case[key], dtype=torch.float64) for key in ("target", "draft"))
     assert division_factor(p, q, case["num_drafts"]) == pytest.approx(case["rho"], abs=1e-9)
+
+
+def test_golden_optimum():
+    case = golden("verifiers")["optimum"]
+    p, q = (torch.tensor(case[key], dtype=torch.float64) for key in ("target", "draft"))
+    for key in ("independent", "distinct"):
+        for num_drafts, value in case[key].items():
+            found = optimal_acceptance(p, q, int(num_drafts), with_replacement=key == "independent")
+            assert found == pytest.approx(value, abs=1e-12)
 
 
 def context_of(draft_lm, prompt, **fields):

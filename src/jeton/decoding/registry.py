@@ -190,5 +190,31 @@ VERIFIERS = Registry(
             cost="some fifty passes over the vocabulary per judged node",
             needs="a drafter that draws: draft_model or draft_tree",
         ),
+        "optimal_transport": Row(
+            target="jeton.decoding.verifiers.optimal_transport:OptimalTransport",
+            summary="the optimum for k independent drafts: no exact rule keeps more; target's law",
+            paper=Paper(
+                "Towards Optimal Multi-draft Speculative Decoding",
+                2025,
+                "https://arxiv.org/abs/2502.18779",
+            ),
+            verified=Verification.EXACT,
+            evidence=_LAWS,
+            cost="some milliseconds per judged node",
+            needs="a drafter that draws: draft_model or draft_tree",
+        ),
+        "judge": Row(
+            target="jeton.decoding.verifiers.judge:Judge",
+            summary="lossy: also keep drafted tokens that a trained head finds right",
+            paper=Paper(
+                "Judge Decoding: Faster Speculative Sampling Requires Going Beyond Model Alignment",
+                2025,
+                "https://arxiv.org/abs/2501.19309",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/unit/test_decoding_judge.py",
+            cost="one product of the hidden size per drafted token",
+            needs="a trained head (option head)",
+        ),
     },
 )

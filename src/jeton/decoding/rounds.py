@@ -3,50 +3,74 @@
 Shared by the verifiers that sample: they differ only in how one level is judged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from jeton.decoding.chance import Chance
-from jeton.decoding.contract import Draft, Law, Selection, TreeLogits
+from jeton.decoding.chance import VERIFY_STREAM, Chance, SeededChance
+from jeton.decoding.contract import INDEPENDENT, Draft, Law, Selection, TreeLogits
 from jeton.lm.tree import TokenTree
 
-Judge = Callable[[Tensor, Law | None, Sequence[int], Chance], tuple[int | None, Tensor]]
-"""(target, law, tokens drawn, chance) -> (index into the tokens or None, law of a fresh token)."""
+Judged = tuple[int | None, Tensor]
+"""(index of the kept token or None, law of a fresh token in that case)."""
 
 
-@torch.inference_mode()
-def walk(
-    tree: TokenTree, logits: TreeLogits, position: int, chance: Chance, judge: Judge
-) -> Selection:
-    """Return the path that is accepted level by level, and the token drawn after it.
+@dataclass(frozen=True, slots=True)
+class LevelByLevel:
+    """A verifier that judges the children of one node after the other.
 
-    Args:
-        tree: Node 0 is the root.
-        logits: Of the target after each node.
-        position: Of the first token after the root.
-        chance: The source of decisions.
-        judge: Judges the children of one node.
+    Attributes:
+        seed: Of the decisions.
+        chance: The source of decisions; None makes one from the seed.
     """
-    laws = tree.laws if isinstance(tree, Draft) else {}
-    chance.at(position)
-    path = [0]
-    while True:
-        node = path[-1]
-        target = logits[node].double().softmax(-1)
-        law = laws.get(node)
-        drawn = law.drawn if law is not None else tree.children(node)
-        tokens = [tree.token_ids[child] for child in drawn]
-        kept, rest = judge(target, law, tokens, chance) if tokens else (None, target)
-        if kept is None:
-            return Selection(tuple(path), chance.draws(rest))
-        path.append(drawn[kept])
+
+    seed: int = 0
+    chance: Chance | None = None
+
+    is_lossless: ClassVar[bool] = True
+    is_sampler: ClassVar[bool | None] = True
+    draws: ClassVar[str] = INDEPENDENT
+    needs_fixed_draws: ClassVar[bool] = False
+    needs_hidden: ClassVar[bool] = False
+
+    @torch.inference_mode()
+    def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
+        """Return the accepted path, and a token drawn after it."""
+        laws = tree.laws if isinstance(tree, Draft) else {}
+        chance = self.chance or SeededChance(self.seed, VERIFY_STREAM)
+        chance.at(position)
+        path = [0]
+        while True:
+            node = path[-1]
+            target = logits[node].double().softmax(-1)
+            law = laws.get(node)
+            drawn = law.drawn if law is not None else tree.children(node)
+            tokens = [tree.token_ids[child] for child in drawn]
+            kept, rest = self.judge(target, law, tokens, chance) if tokens else (None, target)
+            if kept is None:
+                return Selection(tuple(path), chance.draws(rest))
+            path.append(drawn[kept])
+
+    def judge(
+        self, target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance
+    ) -> Judged:
+        """Keep one of the children of a node, or none.
+
+        Args:
+            target: Law of the target, shape (vocab,), float64.
+            law: How the tokens were drawn, None when they were not.
+            tokens: In the order of the draws, at least one.
+            chance: Decides.
+        """
+        raise NotImplementedError
 
 
 def judge_in_rounds(
     target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance, *, distinct: bool
-) -> tuple[int | None, Tensor]:
+) -> Judged:
     """Judge one child after the other, each against what the earlier ones left of the target.
 
     Child x of law q is accepted with probability min(1, target[x] / q[x]); otherwise the target

@@ -12,38 +12,19 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from jeton.decoding.chance import VERIFY_STREAM, Chance, SeededChance
-from jeton.decoding.contract import DISTINCT, Law, Selection, TreeLogits
-from jeton.decoding.rounds import judge_in_rounds, walk
-from jeton.lm.tree import TokenTree
+from jeton.decoding.chance import Chance
+from jeton.decoding.contract import DISTINCT, Law
+from jeton.decoding.rounds import Judged, LevelByLevel, judge_in_rounds
 
 
 @dataclass(frozen=True, slots=True)
-class RSD:
-    """Options of the verifier.
+class RSD(LevelByLevel):
+    """Options of the verifier: those of `LevelByLevel`."""
 
-    Attributes:
-        seed: Of the decisions.
-        chance: The source of decisions; None makes one from the seed.
-    """
-
-    seed: int = 0
-    chance: Chance | None = None
-
-    is_lossless: ClassVar[bool] = True
-    is_sampler: ClassVar[bool | None] = True
     draws: ClassVar[str] = DISTINCT
-    needs_fixed_draws: ClassVar[bool] = False
-    needs_hidden: ClassVar[bool] = False
 
-    def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
-        """Return the accepted path, and a token drawn after it."""
-        chance = self.chance or SeededChance(self.seed, VERIFY_STREAM)
-        return walk(tree, logits, position, chance, _judge)
-
-
-def _judge(
-    target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance
-) -> tuple[int | None, Tensor]:
-    """Judge all tokens; a later one was drawn from what the earlier ones left of the law."""
-    return judge_in_rounds(target, law, tokens, chance, distinct=True)
+    def judge(
+        self, target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance
+    ) -> Judged:
+        """Judge all tokens; a later one was drawn from what the earlier ones left of the law."""
+        return judge_in_rounds(target, law, tokens, chance, distinct=True)

@@ -12,55 +12,36 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jeton.decoding.chance import VERIFY_STREAM, Chance, SeededChance
-from jeton.decoding.contract import INDEPENDENT, Law, Selection, TreeLogits
-from jeton.decoding.rounds import walk
-from jeton.lm.tree import TokenTree
+from jeton.decoding.chance import Chance
+from jeton.decoding.contract import Law
+from jeton.decoding.rounds import Judged, LevelByLevel
 
 
 @dataclass(frozen=True, slots=True)
-class SpecTr:
-    """Options of the verifier.
+class SpecTr(LevelByLevel):
+    """Options of the verifier: those of `LevelByLevel`."""
 
-    Attributes:
-        seed: Of the decisions.
-        chance: The source of decisions; None makes one from the seed.
-    """
-
-    seed: int = 0
-    chance: Chance | None = None
-
-    is_lossless: ClassVar[bool] = True
-    is_sampler: ClassVar[bool | None] = True
-    draws: ClassVar[str] = INDEPENDENT
     needs_fixed_draws: ClassVar[bool] = True
-    needs_hidden: ClassVar[bool] = False
 
-    def select(self, tree: TokenTree, logits: TreeLogits, position: int) -> Selection:
-        """Return the accepted path, and a token drawn after it."""
-        chance = self.chance or SeededChance(self.seed, VERIFY_STREAM)
-        return walk(tree, logits, position, chance, _judge)
-
-
-def _judge(
-    target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance
-) -> tuple[int | None, Tensor]:
-    """Accept each draft x with min(1, target[x] / (rho draft[x])); else draw what is left."""
-    assert law is not None
-    draft = law.probabilities.to(target.device)
-    num_drafts = len(tokens)
-    rho = division_factor(target, draft, num_drafts)
-    for index, token in enumerate(tokens):
-        if chance.accepts(min(1.0, float(target[token]) / (rho * float(draft[token])))):
-            return index, target
-    overlap = torch.minimum(draft, target / rho)
-    beta = float(overlap.sum())
-    accepted = 1.0 - (1.0 - beta) ** num_drafts
-    factor = accepted / beta if beta > 0 else 0.0
-    rest = (target - factor * overlap).clamp_min(0.0)
-    if float(rest.sum()) <= 0.0:  # target = draft: only rounding can reject
-        return 0, target
-    return None, rest
+    def judge(
+        self, target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance
+    ) -> Judged:
+        """Accept each draft x with min(1, target[x] / (rho draft[x])); else draw what is left."""
+        assert law is not None
+        draft = law.probabilities.to(target.device)
+        num_drafts = len(tokens)
+        rho = division_factor(target, draft, num_drafts)
+        for index, token in enumerate(tokens):
+            if chance.accepts(min(1.0, float(target[token]) / (rho * float(draft[token])))):
+                return index, target
+        overlap = torch.minimum(draft, target / rho)
+        beta = float(overlap.sum())
+        accepted = 1.0 - (1.0 - beta) ** num_drafts
+        factor = accepted / beta if beta > 0 else 0.0
+        rest = (target - factor * overlap).clamp_min(0.0)
+        if float(rest.sum()) <= 0.0:  # target = draft: only rounding can reject
+            return 0, target
+        return None, rest
 
 
 def division_factor(target: Tensor, draft: Tensor, num_drafts: int) -> float:
