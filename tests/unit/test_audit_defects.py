@@ -90,6 +90,34 @@ def test_dead_does_not_blame_a_token_that_is_only_cut_when_alone() -> None:
     assert result.groups["unknown"] == 0
 
 
+def test_dead_finds_what_the_normalizer_never_writes() -> None:
+    document = trained()
+    document["normalizer"] = {"type": "Lowercase"}
+    found = measure("dead", document).witnesses
+    assert {w.token for w in found} >= {"A", "Q"}
+    assert "never writes" in found[0].detail
+
+
+def test_dead_finds_what_the_pre_tokenizer_cuts() -> None:
+    document = trained()
+    token_id = add_entry(document, "t1")
+    document["model"]["merges"].append(["t", "1"])
+    found = measure("dead", document).witnesses
+    assert [(w.token_id, w.detail) for w in found] == [
+        (token_id, "the pre-tokenizer cuts it in every text")
+    ]
+
+
+def test_dead_finds_a_letter_that_one_pretoken_holds_and_merges_away() -> None:
+    document = trained()
+    token_id = add_entry(document, "'r")
+    add_entry(document, "'re")
+    document["model"]["merges"] = [["'", "r"], ["'r", "e"], *document["model"]["merges"]]
+    found = measure("dead", document).witnesses
+    assert found[0].token_id == token_id
+    assert found[0].detail.startswith("only 1 pretokens hold it (\"'re\")")
+
+
 def test_shadowed_finds_what_an_added_space_takes_away() -> None:
     document = trained()
     spaced = [t for t in document["model"]["vocab"] if "Ġ" in t]

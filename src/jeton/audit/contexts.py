@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import product
 
 _NEIGHBOURS = (
@@ -51,12 +52,13 @@ def contexts(token: bytes, index: int) -> list[str]:
     return [before + text + after for text in completions(token, start, _COMPLETIONS_PER_ROUND)]
 
 
-def all_characters() -> list[str]:
+@cache
+def all_characters() -> tuple[str, ...]:
     """Return the assigned characters that UTF-8 writes in more than one byte."""
     skipped = ("Cn", "Cs", "Co")
     ranges = (range(0x80, 0x18000), range(0x1A000, 0x1B400), range(0x1BC00, 0x20100))
     every = (chr(code) for part in ranges for code in part)
-    return [char for char in every if unicodedata.category(char) not in skipped]
+    return tuple(char for char in every if unicodedata.category(char) not in skipped)
 
 
 def can_occur_in_text(token: bytes) -> bool:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from jeton.core.vocabulary import ModelKind, TokenKind, Vocabulary
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -53,6 +55,24 @@ def find_rules(merges: IntArray, is_symbol: BoolArray, lengths: IntArray) -> Rul
             shape (vocab_size,), int64.
     """
     return _Finder(merges, is_symbol).run(lengths)
+
+
+class Meetings:
+    """Which tokens can stand side by side in an encoding."""
+
+    def __init__(self, merges: IntArray, is_symbol: BoolArray, lengths: IntArray) -> None:
+        self._finder = _Finder(merges, is_symbol)
+        self.rules = self._finder.run(lengths)
+
+    def stand_together(self, left: Sequence[int], right: Sequence[int]) -> BoolArray:
+        """Return whether BPE of each two tokens together may give just the two, shape (pairs,).
+
+        Args:
+            left: Ids that are built.
+            right: As many ids that are built.
+        """
+        a, b = np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+        return self._finder.stand_together(a, b)
 
 
 class _Finder:
@@ -127,6 +147,12 @@ class _Finder:
             active = active[self._rank_of(a[active], b[active]) >= limit]
         return meets, is_open
 
+    def stand_together(self, left: IntArray, right: IntArray) -> BoolArray:
+        """Return whether two tokens meet and do not merge; true where it is not decided."""
+        meets, is_open = self._do_meet(left, right)
+        may: BoolArray = is_open | (meets & (self._rank_of(left, right) == _NEVER))
+        return may
+
     def _rank_of(self, left: IntArray, right: IntArray) -> IntArray:
         """Return the rank of each pair's merge, a huge number where there is none."""
         if not len(self._keys):
@@ -195,3 +221,28 @@ def run_bpe(
                 if pair in ranks:
                     heapq.heappush(heap, (ranks[pair], start))
     return [i for i in ids if i >= 0], last
+
+
+def text_merges(vocabulary: Vocabulary) -> IntArray:
+    """Return the merges that text can use: those without special tokens."""
+    is_special = np.asarray(vocabulary.kinds) == TokenKind.SPECIAL
+    merges: IntArray = vocabulary.merges[~is_special[vocabulary.merges].any(axis=1)]
+    return merges
+
+
+def symbols_of(vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:
+    """Return which ids BPE starts from: single bytes or characters, shape (vocab_size,)."""
+    is_symbol: npt.NDArray[np.bool_] = np.asarray(vocabulary.kinds) == TokenKind.BYTE
+    if vocabulary.model_kind is not ModelKind.BYTE_LEVEL_BPE:
+        short = np.flatnonzero((vocabulary.lengths > 0) & (vocabulary.lengths <= 4))
+        single = [i for i in short.tolist() if _is_character(vocabulary.tokens[i])]
+        is_symbol[single] = True
+    is_symbol[np.asarray(vocabulary.kinds) == TokenKind.SPECIAL] = False
+    return is_symbol
+
+
+def _is_character(token: bytes) -> bool:
+    try:
+        return len(token.decode()) == 1
+    except UnicodeDecodeError:
+        return False

@@ -8,6 +8,7 @@ A claim of death is a proof for the tokenizer as it stands, never the failure of
 - Unigram: a token whose own piece has a better segmentation is worse in every text.
 - SentencePiece byte fallback: an ASCII byte whose character is a token is never fallen back to.
 - A token that contains an added token is cut there in every text.
+- What a search has not brought out is tried with the slower proofs of `jeton.audit.proofs`.
 
 Everything else is searched for: the text at hand, the tokens themselves, then the tokens between
 all sorts of neighbours.
@@ -30,13 +31,20 @@ from jeton.audit.contexts import (
     is_utf8,
 )
 from jeton.audit.encoding import encode_all
-from jeton.audit.merges import UNBUILT, find_rules
+from jeton.audit.merges import UNBUILT, find_rules, symbols_of, text_merges
+from jeton.audit.proofs import (
+    find_neighbours,
+    find_pretokens,
+    only_in_broken_bytes,
+    prove_dead,
+)
 from jeton.core.vocabulary import ModelKind, TokenKind, Vocabulary
 
 IntArray = npt.NDArray[np.int64]
 
 _BPE = (ModelKind.BYTE_LEVEL_BPE, ModelKind.SENTENCEPIECE_BPE)
 _CHUNK = 64  # tokens in one text of the first search; a witness text is cut out of it later
+_ROUNDS_BEFORE_PROOFS = 8
 _MARGIN = 1e-6  # nats; Unigram scores are float32 in many files
 
 
@@ -99,6 +107,7 @@ def find_reachability(
     search = _Search(vocabulary, states, texts)
     search.mark(seen)
     search.run()
+    reasons.update(search.reasons)
     return Reachability(states, reasons, search.witness_of)
 
 
@@ -113,6 +122,7 @@ class _Search:
         self._texts = texts
         self._contents = {i: c.encode() for c, i in vocabulary.added_tokens.items()}
         self._found: dict[int, tuple[str, ...]] = {}
+        self.reasons: dict[int, str] = {}
 
     def mark(self, seen: Iterable[int]) -> None:
         ids = np.fromiter(seen, dtype=np.int64)
@@ -140,7 +150,22 @@ class _Search:
             left = self._unknown()
             if not left:
                 return
+            if index == _ROUNDS_BEFORE_PROOFS:
+                self._prove([token_id for token_id, _ in left])
+                left = self._unknown()
             self._try([(text,) for _, token in left for text in contexts(token, index)], "")
+
+    def _prove(self, ids: list[int]) -> None:
+        """Settle what a few rounds of searching have not brought out."""
+        self.reasons = prove_dead(self._vocabulary, ids)
+        texts: list[tuple[int, str]] = []
+        for find in (find_pretokens, find_neighbours):
+            reasons, more = find(self._vocabulary, [i for i in ids if i not in self.reasons])
+            self.reasons.update(reasons)
+            texts += more
+        self._states[list(self.reasons)] = Reach.DEAD
+        self._states[only_in_broken_bytes(self._vocabulary, ids)] = Reach.BYTES_ONLY
+        self._try([(text,) for _, text in texts], "")
 
     def _unknown(self) -> list[tuple[int, bytes]]:
         """Return ids and bytes; an added token is matched by its content, not its bytes."""
@@ -234,31 +259,6 @@ def _dead_in_bpe(vocabulary: Vocabulary) -> dict[int, str]:
         i: "its own text merges in other ways first" if has_merge[i] else "no merge builds it"
         for i in unbuilt.tolist()
     }
-
-
-def text_merges(vocabulary: Vocabulary) -> IntArray:
-    """Return the merges that text can use: those without special tokens."""
-    is_special = np.asarray(vocabulary.kinds) == TokenKind.SPECIAL
-    merges: IntArray = vocabulary.merges[~is_special[vocabulary.merges].any(axis=1)]
-    return merges
-
-
-def symbols_of(vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:
-    """Return which ids BPE starts from: single bytes or characters, shape (vocab_size,)."""
-    is_symbol: npt.NDArray[np.bool_] = np.asarray(vocabulary.kinds) == TokenKind.BYTE
-    if vocabulary.model_kind is not ModelKind.BYTE_LEVEL_BPE:
-        short = np.flatnonzero((vocabulary.lengths > 0) & (vocabulary.lengths <= 4))
-        single = [i for i in short.tolist() if _is_character(vocabulary.tokens[i])]
-        is_symbol[single] = True
-    is_symbol[np.asarray(vocabulary.kinds) == TokenKind.SPECIAL] = False
-    return is_symbol
-
-
-def _is_character(token: bytes) -> bool:
-    try:
-        return len(token.decode()) == 1
-    except UnicodeDecodeError:
-        return False
 
 
 def _dead_bytes(vocabulary: Vocabulary) -> dict[int, str]:

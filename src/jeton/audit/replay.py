@@ -101,9 +101,7 @@ class _State:
         """Pairs met so far."""
         return len(self.index)
 
-    def merge(
-        self, left: int, right: int, result: int
-    ) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    def merge(self, left: int, right: int, result: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
         """Merge a pair everywhere; return the changed pairs and by how much."""
         places = self._places_of(left, right)
         nexts = self._next[places]
@@ -134,10 +132,12 @@ class _State:
             at = np.arange(len(places))
             starts = np.maximum.accumulate(np.where(is_new, at, 0))
             places = places[(at - starts) % 2 == 0]  # of a run, every second
-        return places
+        found: IntArray = places
+        return found
 
     def _keys(self, edges: IntArray) -> IntArray:
-        return self._symbols[edges] * self.num_ids + self._symbols[self._next[edges]]
+        keys: IntArray = self._symbols[edges] * self.num_ids + self._symbols[self._next[edges]]
+        return keys
 
     def _change(
         self, removed: IntArray, old_keys: IntArray, added: IntArray
@@ -149,7 +149,7 @@ class _State:
         weights = self._weights[self._word[edges]]
         weights[: len(removed)] *= -1
         columns = [np.bincount(where, column, minlength=len(keys)) for column in weights.T]
-        deltas = np.stack(columns, axis=1)
+        deltas: FloatArray = np.stack(columns, axis=1).astype(np.float64)
         listed = keys.tolist()
         ids = np.array([self.index.setdefault(key, len(self.index)) for key in listed], np.int64)
         while len(self.counts) < len(self.index):

@@ -15,9 +15,8 @@ import numpy as np
 from jeton.audit.contract import MetricResult, Series, Witness
 from jeton.audit.encoding import readable
 from jeton.audit.evidence import AuditInput, FloatArray
-from jeton.audit.merges import find_rules
+from jeton.audit.merges import find_rules, symbols_of, text_merges
 from jeton.audit.pretokens import can_count_pretokens, count_pretokens
-from jeton.audit.reachability import symbols_of, text_merges
 from jeton.audit.replay import ReplayLog, replay
 from jeton.errors import ConfigError, MissingExtraError
 
@@ -136,8 +135,9 @@ class _Program:
         self.step_slack = found.x[num_free : num_free + self.num_steps]
         slack = found.x[num_free + self.num_steps :]
         self.pair_slack = {pair: float(slack[i]) for pair, i in pairs.items()}
-        shares: FloatArray = np.clip(found.x[:num_free], 0, 1)
-        return shares / shares.sum()
+        raw = np.clip(found.x[:num_free], 0, 1)
+        shares: FloatArray = raw / raw.sum()
+        return shares
 
 
 def _add_rivals(

@@ -14,8 +14,7 @@ import numpy as np
 from jeton.audit.contract import MAX_WITNESSES, MetricResult, Witness
 from jeton.audit.encoding import readable
 from jeton.audit.evidence import AuditInput
-from jeton.audit.merges import find_rules
-from jeton.audit.reachability import symbols_of, text_merges
+from jeton.audit.merges import find_rules, symbols_of, text_merges
 
 
 @dataclass(frozen=True, slots=True)
