@@ -115,7 +115,7 @@ def test_dead_finds_a_letter_that_one_pretoken_holds_and_merges_away() -> None:
     document["model"]["merges"] = [["'", "r"], ["'r", "e"], *document["model"]["merges"]]
     found = measure("dead", document).witnesses
     assert found[0].token_id == token_id
-    assert found[0].detail.startswith("only 1 pretokens hold it (\"'re\")")
+    assert found[0].detail.startswith('only 1 pretokens hold it ("\'re")')
 
 
 def test_shadowed_finds_what_an_added_space_takes_away() -> None:
