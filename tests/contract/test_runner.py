@@ -1,5 +1,6 @@
 """Laws of the runner, over every family: what a forward over a tree gives is what paths give."""
 
+import contextlib
 import functools
 import random
 
@@ -9,11 +10,14 @@ from transformers import DynamicCache, PreTrainedModel
 
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
 from jeton.lm.cache import SlotCache
+from jeton.lm.lean_fused import FusedForward
+from jeton.lm.pack import packed
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
 from jeton.testing.models import CHAIN_ONLY_FAMILIES, FAMILIES, tiny_model
 
 ALL_FAMILIES = FAMILIES + CHAIN_ONLY_FAMILIES
+LEAN_FAMILIES = ("llama", "qwen2", "qwen3")
 VOCAB = 64
 # Qwen3-Next computes its recurrence in float32 whatever the dtype, and two of its own plain
 # forwards (whole and split) differ by up to 2e-4 with weights as large as those of tiny models.
@@ -59,10 +63,10 @@ def worst_error(runner: Runner, tree: TokenTree) -> float:
 
 
 def check_rounds(
-    model: PreTrainedModel, *, tolerance: float, seed: int = 0, rounds: int = 4
+    model: PreTrainedModel, *, tolerance: float, seed: int = 0, rounds: int = 4, lean: bool = True
 ) -> None:
     rng = random.Random(seed)
-    runner = Runner(model)
+    runner = Runner(model, lean=lean)
     runner.prefill(random_ids(rng, 13), chunk=5)
     for num_nodes in [9, 1, 14, 5][:rounds]:
         tree = random_tree(rng, num_nodes, is_chain=not runner.supports_trees)
@@ -76,6 +80,74 @@ def check_rounds(
 @pytest.mark.parametrize("family", ALL_FAMILIES)
 def test_tree_gives_the_logits_of_each_path(family):
     check_rounds(model_of(family), tolerance=TOLERANCE[family])
+
+
+@pytest.mark.parametrize("family", LEAN_FAMILIES)
+def test_tree_law_on_the_modules_and_with_packed_weights(family):
+    model = model_of(family)
+    check_rounds(model, tolerance=1e-4, lean=False)
+    with packed(model):
+        assert isinstance(Runner(model)._lean, FusedForward)
+        check_rounds(model, tolerance=1e-5 * 5)
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_lean_where_it_can_be(family):
+    runner = Runner(model_of(family))
+    assert (runner.forward_kind == "lean") == (family in LEAN_FAMILIES), runner.forward_reason
+    assert Runner(model_of(family), lean=False).forward_kind == "modules"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.model.layers[1].mlp.register_forward_hook(lambda *_: None), "hooks"),
+        (lambda m: vars(m.model.norm).__setitem__("forward", lambda x: x), "replaced"),
+        (lambda m: setattr(m.model.layers[0], "extra", torch.nn.Linear(2, 2)), "parts of their"),
+        (lambda m: setattr(m.model.layers[1].self_attn, "scaling", 0.9), "other logits"),
+        (lambda m: setattr(m.config, "hidden_act", "gelu"), "activation"),
+        (lambda m: m.model.layers[0].mlp.up_proj.double(), "dtypes"),
+    ],
+)
+def test_lean_leaves_models_that_were_changed(change, reason):
+    model = tiny_model("llama")
+    change(model)
+    runner = Runner(model)
+    assert runner.forward_kind == "modules"
+    assert reason in runner.forward_reason
+
+
+def test_a_dry_run_finds_what_the_modules_do_not_show():
+    model = tiny_model("llama")
+    inner = type(model.model.layers[0].mlp)
+
+    class Doubled(inner):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model.model.layers[0].mlp.__class__ = Doubled
+    runner = Runner(model)
+    assert (runner.forward_kind, runner.forward_reason) == (
+        "modules",
+        "a dry run gave other logits",
+    )
+    with packed(model) as num_packed:
+        assert num_packed == 15
+        assert Runner(model).forward_kind == "modules"
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_hook_in_the_midst_of_a_text_is_heard(pack):
+    model, rng, heard = tiny_model("qwen3"), random.Random(11), []
+    with packed(model) if pack else contextlib.nullcontext():
+        runner = Runner(model)
+        runner.prefill(random_ids(rng, 9))
+        assert runner.forward_kind == "lean"
+        handle = model.model.layers[1].register_forward_hook(lambda *_: heard.append(1))
+        assert worst_error(runner, random_tree(rng, 6, is_chain=False)) <= 1e-4
+        handle.remove()
+    assert heard
+    assert runner.forward_kind == "modules"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,7 +177,7 @@ def test_tree_law_around_the_window(family, length):
 def test_one_token_steps_have_the_bits_of_transformers(family, dtype):
     model = model_of(family, dtype)
     ids = random_ids(random.Random(9), 30)
-    runner = Runner(model)
+    runner = Runner(model, lean=False)
     found = [runner.prefill(ids[:9])]
     for token_id in ids[9:]:
         found.append(runner.verify(TokenTree.chain([token_id])).logits[0])

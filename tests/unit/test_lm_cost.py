@@ -7,8 +7,10 @@ import torch
 
 from jeton.errors import ConfigError
 from jeton.lm.cost import CostTable, measure_cost
+from jeton.lm.lean_check import PLAN
 from jeton.lm.pack import packed
 from jeton.lm.runner import Runner
+from jeton.lm.tree import TokenTree
 from jeton.testing.models import tiny_model
 
 
@@ -69,6 +71,20 @@ def test_packed_weights_keep_gradients_and_restore_after_an_error():
     assert not any("forward" in vars(module) for module in model.modules())
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2"])  # one plan for all, layer by layer
+def test_packed_float32_gives_the_same_logits(family):
+    model, tree = tiny_model(family), TokenTree.from_paths([[4, 5], [4, 6, 7]])
+    runner = Runner(model)
+    runner.prefill([1, 2, 3])
+    before = runner.verify(tree).logits
+    with packed(model) as num_packed:
+        inside = Runner(model)
+        inside.prefill([1, 2, 3])
+        torch.testing.assert_close(inside.verify(tree).logits, before, atol=1e-5, rtol=0)
+    assert num_packed == 15
+    assert PLAN not in vars(model)
+
+
 def test_packing_leaves_other_dtypes_alone():
-    with packed(tiny_model("llama")) as num_packed:
+    with packed(tiny_model("llama").double()) as num_packed:
         assert num_packed == 0

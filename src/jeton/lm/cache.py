@@ -7,8 +7,8 @@ the cache of transformers for recurrent, hybrid and other models: chains only, w
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,54 +22,12 @@ from transformers.cache_utils import (
 )
 from transformers.configuration_utils import PreTrainedConfig
 
+from jeton.lm.cache_contract import CacheFactory as CacheFactory  # who brings a cache looks here
+from jeton.lm.cache_contract import DecoderCache as DecoderCache
 from jeton.lm.tree import TokenTree
 
 _PLAIN_LAYER_TYPES = {"full_attention", "sliding_attention"}
 _FIRST_CAPACITY = 256  # rows; one doubling more or less is noise against a prefill
-
-
-class DecoderCache(Protocol):
-    """What the runner asks of a cache; a policy of the `kv` room brings its own.
-
-    The runner counts tokens: slot = position for it, whatever rows the cache really keeps.
-
-    Attributes:
-        can_take_trees: Whether `mask` and `keep` know trees and not only chains.
-        can_truncate: Whether `keep(length, [])` can go back to any earlier length.
-        native: What the model takes as its cache.
-    """
-
-    can_take_trees: ClassVar[bool]
-    can_truncate: ClassVar[bool]
-    native: Cache
-
-    def begin(self, num_new: int) -> None:
-        """Prepare for a forward whose tokens may be dropped."""
-        ...
-
-    def keep(self, length: int, rows: Sequence[int]) -> bool:
-        """Keep `length` tokens, then the tokens of these slots; False to forward them again."""
-        ...
-
-    def settle(self, length: int) -> None:
-        """Learn that the first `length` tokens are final; called after a commit or a prefill."""
-        ...
-
-    def fork(self, length: int) -> "DecoderCache":
-        """Return an independent copy of the first `length` tokens."""
-        ...
-
-    def reset(self) -> None:
-        """Forget everything."""
-        ...
-
-    def mask(self, tree: TokenTree, *, additive: torch.dtype | None, device: torch.device) -> Any:
-        """Return the `attention_mask` with which a forward over the tree's nodes is exact."""
-        ...
-
-
-CacheFactory = Callable[[PreTrainedConfig, int], DecoderCache]
-"""Makes an empty cache from (the decoder's configuration, max_length)."""
 
 
 class SlotLayer(DynamicLayer):
@@ -83,6 +41,8 @@ class SlotLayer(DynamicLayer):
 
     def __init__(self, window: int | None, max_length: int) -> None:
         super().__init__()
+        self._rows = torch.empty(0)  # keys and values where their shapes are the same
+        self._shown: tuple[int, Tensor, Tensor] = (0, self._rows, self._rows)
         self.window = window
         self.is_sliding = window is not None
         self.used = 0
@@ -109,7 +69,47 @@ class SlotLayer(DynamicLayer):
         self.values[:, :, start:end] = value_states
         self.used = end
         first = self._first_visible(start)
-        return self.keys[:, :, first:end], self.values[:, :, first:end]
+        dtype = key_states.dtype  # rows that another forward wrote may be wider
+        return self.keys[:, :, first:end].to(dtype), self.values[:, :, first:end].to(dtype)
+
+    def write(
+        self, key_states: Tensor, value_states: Tensor, slots: int, visible: int
+    ) -> tuple[Tensor, Tensor]:
+        """Write new rows from a slot on; return the first `visible` rows, used or not.
+
+        Args:
+            key_states: Shape (batch, kv_heads, seq, head_dim).
+            value_states: Shape (batch, kv_heads, seq, value_head_dim).
+            slots: The first slot.
+            visible: Rows to return, at least slots + seq.
+        Returns:
+            Keys and values, shape (batch, kv_heads, visible, head_dim); unused rows are finite.
+        """
+        num_new = key_states.shape[2]
+        if not self.is_initialized or visible > self.keys.shape[2]:
+            self._grow(key_states, value_states, visible)
+        self.keys.narrow(2, slots, num_new).copy_(key_states)
+        self.values.narrow(2, slots, num_new).copy_(value_states)
+        self.used = slots + num_new
+        return self.keys.narrow(2, 0, visible), self.values.narrow(2, 0, visible)
+
+    def write_both(self, new: Tensor, slots: int, visible: int) -> tuple[Tensor, Tensor]:
+        """Write as `write` does, keys and values in one tensor.
+
+        Args:
+            new: Shape (2, batch, kv_heads, seq, head_dim).
+            slots: The first slot.
+            visible: Rows to return, at least slots + seq.
+        """
+        num_new = new.shape[3]
+        if not self.is_initialized or visible > self.keys.shape[2]:
+            self._grow(new[0], new[1], visible)
+        self._rows.narrow(3, slots, num_new).copy_(new)
+        self.used = slots + num_new
+        if self._shown[0] != visible:
+            shown = self._rows.narrow(3, 0, visible)
+            self._shown = (visible, shown[0], shown[1])
+        return self._shown[1], self._shown[2]
 
     def _first_visible(self, length: int) -> int:
         return 0 if self.window is None else max(length - self.window + 1, 0)
@@ -118,10 +118,14 @@ class SlotLayer(DynamicLayer):
         """Move to rows of double capacity, up to `max_length` unless a tree needs more."""
         old = self.keys.shape[-2] if self.is_initialized else 0
         capacity = max(needed, min(max(2 * old, 2 * needed, _FIRST_CAPACITY), self._max_length))
-        new_keys = key_states.new_empty((*key_states.shape[:2], capacity, key_states.shape[-1]))
-        new_values = value_states.new_empty(
-            (*value_states.shape[:2], capacity, value_states.shape[-1])
-        )
+        # Zeros, since rows that are masked out must still be finite.
+        sizes = [(*part.shape[:2], capacity, part.shape[-1]) for part in (key_states, value_states)]
+        if sizes[0] == sizes[1]:
+            self._rows = key_states.new_zeros((2, *sizes[0]))
+            new_keys, new_values = self._rows[0], self._rows[1]
+        else:
+            new_keys, new_values = key_states.new_zeros(sizes[0]), value_states.new_zeros(sizes[1])
+        self._shown = (0, new_keys, new_values)
         if self.is_initialized:
             new_keys[:, :, : self.used] = self.keys[:, :, : self.used]
             new_values[:, :, : self.used] = self.values[:, :, : self.used]
@@ -184,6 +188,11 @@ class SlotCache:
         self._by_type: dict[str, int | None] | None = None
         if len(set(windows)) > 1:
             self._by_type = dict(zip(config.layer_types, windows, strict=True))
+
+    @property
+    def plain_layers(self) -> list[SlotLayer] | None:
+        """The layers when all of them show every row, else None."""
+        return self._layers if all(window is None for window in self._windows) else None
 
     def begin(self, num_new: int) -> None:
         """Prepare for a forward whose tokens may be dropped."""

@@ -11,7 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
-from jeton.lm.cache import CacheFactory, DecoderCache, make_cache
+from jeton.lm.cache import SlotLayer, make_cache
+from jeton.lm.cache_contract import CacheFactory, DecoderCache
+from jeton.lm.lean_check import find_lean
 from jeton.lm.tree import TokenTree
 
 _UNLIMITED = 1 << 40  # recurrent models name no longest text
@@ -59,14 +61,17 @@ class Runner:
         *,
         max_length: int | None = None,
         cache: CacheFactory | None = None,
+        lean: bool = True,
     ) -> None:
         """Make an empty runner.
 
         Args:
             model: In evaluation mode.
             max_length: Upper bound on the tokens; the model's own when None.
-            cache: Makes the cache from the decoder's configuration and `max_length`; None takes
-                `make_cache`. Whoever decides which tokens are attended decides it there.
+            cache: Makes the cache; None takes `make_cache`. Whoever decides which tokens are
+                attended decides it there.
+            lean: Whether `jeton.lm.lean` may stand for the model's own forward where a dry run
+                proves it right; `forward_kind` says what is used.
         Raises:
             ConfigError: the model is in training mode, or it has fewer positions.
             UnsupportedModelError: it is no decoder with a cache that can be passed in.
@@ -97,10 +102,18 @@ class Runner:
         self._positions = torch.empty(0, dtype=torch.int64)
         self._token_ids: list[int] = []
         self._pending: TokenTree | None = None
+        self._lean, self.forward_reason = (
+            find_lean(model, self._cache) if lean else (None, "the caller chose so")
+        )
 
     @property
     def _masks_are_ours(self) -> bool:
         return self._attention in ("sdpa", "eager")
+
+    @property
+    def forward_kind(self) -> str:
+        """What runs the tokens: "lean" or "modules"; `forward_reason` says why."""
+        return "modules" if self._lean is None else "lean"
 
     @property
     def length(self) -> int:
@@ -109,7 +122,7 @@ class Runner:
 
     @property
     def token_ids(self) -> list[int]:
-        """The tokens in the cache (a copy), provisional ones not counted."""
+        """A copy of them."""
         return list(self._token_ids)
 
     @property
@@ -171,16 +184,19 @@ class Runner:
         self._check(tree.token_ids, len(tree) if is_chain else max(tree.depths) + 1)
         self._drop_pending()
         self._cache.begin(len(tree))
-        depths = None if is_chain else tree.depths
+        depths, mask = None if is_chain else tree.depths, None
         with torch.inference_mode():
-            mask = None
-            if not is_chain or (self._masks_are_ours and self.length):
+            needs_mask = not is_chain or (self._masks_are_ours and self.length)
+            if needs_mask and not self._uses_lean():
                 mask = self._cache.mask(tree, additive=self._additive, device=self.device)
             if len(tree) > 1 and not self._continues and not self._can_continue():
                 logits, states = self._step_by_step(tree.token_ids, hidden=hidden)
             else:
                 logits, states = self._forward(
-                    tree.token_ids, depths, mask, keep=len(tree), hidden=hidden
+                    *(tree.token_ids, depths, mask),
+                    keep=len(tree),
+                    hidden=hidden,
+                    tree=None if is_chain else tree,
                 )
         self._pending = tree
         return Verified(tree, logits, states)
@@ -271,15 +287,34 @@ class Runner:
         start = self.length
         if depths is not None:
             return torch.tensor([depths], device=self.device) + start
-        end = start + num_new
-        if end > self._positions.shape[0]:
-            self._positions = torch.arange(max(2 * end, 256), device=self.device)
-        return self._positions[None, start:end]
+        if start + num_new > self._positions.shape[0]:
+            self._positions = torch.arange(max(2 * (start + num_new), 256), device=self.device)
+        return self._positions[None, start : start + num_new]
+
+    def _uses_lean(self) -> bool:
+        """Whether the lean forward runs; from the first hook on a module it does not."""
+        if self._lean is not None and self._lean.has_hooks:
+            for layer in self._cache.native.layers:
+                if isinstance(layer, SlotLayer) and layer.is_initialized:
+                    layer.keys.copy_(self._lean.in_model_order(layer.keys))
+            self._lean, self.forward_reason = None, "somebody listens to the modules"
+        return self._lean is not None
 
     def _forward(
-        self, ids: list[int], depths: list[int] | None, mask: Any, *, keep: int, hidden: bool
+        self,
+        ids: list[int],
+        depths: list[int] | None,
+        mask: Any,
+        *,
+        keep: int,
+        hidden: bool,
+        tree: TokenTree | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Forward new tokens into the cache; logits and hidden states of the last `keep`."""
+        if self._uses_lean() and self._lean is not None:
+            layers: Any = self._cache.native.layers
+            found, last = self._lean.run(layers, self.length, ids, tree, keep)
+            return found, last.to(self.model.dtype) if hidden else None
         options: dict[str, Any] = {self._cache_name: self._cache.native, "use_cache": True}
         if self._takes_positions:
             options["position_ids"] = self._position_ids(len(ids), depths)
