@@ -46,6 +46,7 @@ TITLES = {
     "healers": ("Healers: how a model is trained on its new vocabulary", "transfer"),
     "drafters": ("Drafters: who proposes tokens", "decoding"),
     "verifiers": ("Verifiers: who decides how far a draft holds", "decoding"),
+    "draft_trainers": ("Draft trainers: how a draft is made for a model", "decoding"),
 }
 # Room -> its page; a room imports only from the ones before it.
 ROOMS = {

@@ -6,13 +6,17 @@ import random
 import pytest
 import torch
 
+from jeton.decoding.acceptance_head import AcceptanceHead
 from jeton.decoding.contract import DISTINCT, NEEDS, Sampling
 from jeton.decoding.create import default_verifier
+from jeton.decoding.early_exit import shallow_model
 from jeton.decoding.engine import DecodingLoop
 from jeton.decoding.generation import generate
+from jeton.decoding.heads import Heads
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.replay import replay
 from jeton.decoding.store import Datastore
+from jeton.decoding.weights import Weights
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.testing.decoding import (
     AcceptsEverything,
@@ -52,9 +56,9 @@ def plain_ids(family, max_new_tokens, sampling=None):
     )
 
 
-def make(name):
+def make(name, family="llama"):
     """A drafter of the registry with options fit for 61 ids."""
-    return DRAFTERS.create(name, OPTIONS[name]() if name in OPTIONS else None)
+    return DRAFTERS.create(name, OPTIONS[name](family) if name in OPTIONS else None)
 
 
 @functools.cache
@@ -65,9 +69,43 @@ def store():
     return Datastore.build([*texts, plain_ids("llama", 40), plain_ids("mistral", 40)])
 
 
+@functools.cache
+def random_heads(kind):
+    """Heads for 61 ids of 64 rows, padded rows among those that they may guess."""
+    generator = torch.Generator().manual_seed(2)
+    heads = Heads(32, 3, 16, 64, sees_tokens=kind == "hydra")
+    for parameter in heads.parameters():
+        parameter.data.normal_(0.0, 0.3, generator=generator)
+    heads.vocabulary = torch.arange(64)
+    sizes = {"hidden_size": 32, "num_embeddings": 64, "num_heads": 3, "width": 16}
+    return Weights(kind, sizes, heads.state_dict())
+
+
+@functools.cache
+def adapter_of(family):
+    """The adapter of Kangaroo before any training."""
+    _, adapter = shallow_model(model_of(family).model, 1)
+    sizes = {"hidden_size": 32, "num_embeddings": 64, "num_layers": 1}
+    return Weights("kangaroo", sizes, adapter.state_dict())
+
+
+@functools.cache
+def random_acceptance_head():
+    generator = torch.Generator().manual_seed(3)
+    head = AcceptanceHead(32, 1)
+    for parameter in head.parameters():
+        parameter.data.normal_(0.0, 0.5, generator=generator)
+    sizes = {"hidden_size": 32, "num_embeddings": 64, "num_blocks": 1}
+    return Weights("specdec_pp", sizes, head.state_dict())
+
+
 OPTIONS = {
-    "rest": lambda: {"datastore": store()},
-    "draft_model": lambda: {"min_confidence": 0.05},
+    "hydra": lambda family: {"trained": random_heads("hydra")},
+    "medusa": lambda family: {"trained": random_heads("medusa")},
+    "kangaroo": lambda family: {"trained": adapter_of(family), "min_confidence": 0.05},
+    "specdec_pp": lambda family: {"trained": random_acceptance_head()},
+    "rest": lambda family: {"datastore": store()},
+    "draft_model": lambda family: {"min_confidence": 0.05},
 }
 
 
@@ -85,7 +123,7 @@ def draft_model_for(drafter, family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", DRAFTERS.names())
 def test_greedy_equals_plain(name, family):
-    drafter = make(name)
+    drafter = make(name, family)
     assert drafter.needs <= NEEDS
     for prompt_seed in (0, 1):
         prompt = prompt_of(family, prompt_seed)
@@ -102,7 +140,7 @@ def test_greedy_equals_plain(name, family):
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
 @pytest.mark.parametrize("name", DRAFTERS.names())
 def test_seed_exact_equals_plain(name, sampling):
-    drafter = make(name)
+    drafter = make(name, "mistral")
     check_equals_plain(
         model_of("mistral"),
         prompt_of("mistral"),

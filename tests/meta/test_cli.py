@@ -16,7 +16,7 @@ import pytest
 from jeton.cli.retrofit import retrofit
 from jeton.retrofit.config import RetrofitConfig
 
-VERBS = ("retrofit", "audit", "score", "generate", "methods", "demo")
+VERBS = ("retrofit", "audit", "score", "generate", "draft", "methods", "demo")
 Jeton = Callable[..., Any]
 
 

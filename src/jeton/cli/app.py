@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from jeton import __version__
-from jeton.cli import audit, demo, generate, methods, retrofit, score
+from jeton.cli import audit, demo, draft, generate, methods, retrofit, score
 from jeton.errors import JetonError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (retrofit, audit, score, generate, methods, demo):
+for verb in (retrofit, audit, score, generate, draft, methods, demo):
     verb.register(app)
 
 # The base of what typer raises about a command line; where its class lives depends on the version.

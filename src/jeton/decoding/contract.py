@@ -21,7 +21,7 @@ from jeton.lm.tree import TokenTree
 
 __all__ = ["DecodingStats", "Sampling", "TreeLogits"]
 
-NEEDS = frozenset({"logits", "hidden", "draft_model"})
+NEEDS = frozenset({"logits", "hidden", "draft_model", "weights"})  # weights: trained for a target
 
 # How a verifier wants siblings to be drawn from a drafter's distribution.
 COUPLED = "coupled"  # not at random: the best guesses, noise of the position included

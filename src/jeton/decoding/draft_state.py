@@ -1,10 +1,13 @@
 """A draft model beside the target: follows the text, gives laws, draws from them."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from jeton.decoding.chance import DRAFT_STREAM, Chance, SeededChance
-from jeton.decoding.contract import COUPLED, DISTINCT, DraftContext, Step
+from jeton.decoding.contract import COUPLED, DISTINCT, Draft, DraftContext, Law, Step
 from jeton.decoding.filters import filter_row
 from jeton.decoding.noise import gumbel
 from jeton.lm.runner import Runner
@@ -71,6 +74,40 @@ class DraftState:
         found = self.runner.verify(tree).logits
         self.runner.commit([])
         return found
+
+    def chain(
+        self,
+        num_draft_tokens: int,
+        is_sure: Callable[[Tensor], bool],
+        advance: Callable[[int], Tensor | None] | None = None,
+    ) -> Draft:
+        """Write a chain, token by token.
+
+        Args:
+            num_draft_tokens: Most tokens.
+            is_sure: Of the law of the next token: whether to draw it. It is asked before the draw:
+                a stop that looked at the drawn token would not be exact.
+            advance: Reads a drawn token and returns the logits after it, or None to stop; None
+                reads it with the draft model.
+        """
+        token_ids: list[int] = []
+        logq: list[float] = []
+        laws: dict[int, Law] = {}
+        room = self.room(num_draft_tokens)
+        logits = self.read() if room else None
+        while logits is not None:
+            law = self.law(logits, token_ids)
+            if not is_sure(law):
+                break
+            token = self.draw(law, len(token_ids))
+            if not self.is_coupled:
+                laws[len(token_ids) - 1] = Law(law, (len(token_ids),))
+            token_ids.append(token)
+            logq.append(math.log(max(float(law[token]), 1e-300)))
+            if len(token_ids) == room:
+                break
+            logits = advance(token) if advance else self.runner.prefill([token])
+        return Draft(token_ids, list(range(-1, len(token_ids) - 1)), logq, None, laws)
 
 
 def without(law: Tensor, token: int) -> Tensor:

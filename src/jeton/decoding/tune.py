@@ -13,6 +13,7 @@ from jeton.decoding.create import create_drafter
 from jeton.decoding.prompt import prompt_ids
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.replay import ReplayFigures, replay
+from jeton.decoding.weights import own_folder
 from jeton.errors import ConfigError, InputError
 from jeton.lm.cost import CostTable, measure_cost
 from jeton.lm.load import LanguageModel
@@ -103,6 +104,8 @@ def applicable(lm: LanguageModel, *, has_draft_model: bool, registry: Registry) 
         drafter = registry.load(name)
         needs_model = "draft_model" in drafter.needs  # type: ignore[attr-defined]
         fits = takes_trees or not drafter.makes_trees  # type: ignore[attr-defined]
+        if "weights" in drafter.needs and own_folder(lm.model, name) is None:  # type: ignore[attr-defined]
+            continue
         if fits and (has_draft_model or not needs_model) and name != "rest":
             names.append(name)
     return names

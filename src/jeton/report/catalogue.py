@@ -6,10 +6,19 @@ from typing import Any
 from jeton.audit.registry import METRICS
 from jeton.core.registry import Registry
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
+from jeton.decoding.training.registry import DRAFT_TRAINERS
 from jeton.learn.registry import LEARNERS
 from jeton.transfer.registry import HEALERS, INITIALIZERS
 
-FAMILIES: tuple[Registry, ...] = (LEARNERS, METRICS, INITIALIZERS, HEALERS, DRAFTERS, VERIFIERS)
+FAMILIES: tuple[Registry, ...] = (
+    LEARNERS,
+    METRICS,
+    INITIALIZERS,
+    HEALERS,
+    DRAFTERS,
+    VERIFIERS,
+    DRAFT_TRAINERS,
+)
 
 
 def all_rows() -> list[dict[str, Any]]:

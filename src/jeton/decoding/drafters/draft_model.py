@@ -7,12 +7,11 @@ own best guess, with the noise of the positions; it is drawn at random only wher
 Cost: one forward of the draft model per drafted token.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jeton.decoding.chance import Chance
-from jeton.decoding.contract import Draft, DraftContext, Law, Step
+from jeton.decoding.contract import DraftContext, Step
 from jeton.decoding.draft_state import DraftState
 from jeton.errors import ConfigError
 from jeton.lm.tree import TokenTree
@@ -48,27 +47,7 @@ class DraftModel:
         """Return the chain that the draft model writes."""
         state = self._state
         assert state is not None, "begin comes first"
-        token_ids: list[int] = []
-        logq: list[float] = []
-        laws: dict[int, Law] = {}
-        room = state.room(num_draft_tokens)
-        if not room:
-            return TokenTree.chain([])
-        logits = state.read()
-        while True:
-            law = state.law(logits, token_ids)
-            # Decided before the draw: a stop that looked at the drawn token would not be exact.
-            if float(law.max()) < self.min_confidence:
-                break
-            token = state.draw(law, len(token_ids))
-            if not state.is_coupled:
-                laws[len(token_ids) - 1] = Law(law, (len(token_ids),))
-            token_ids.append(token)
-            logq.append(math.log(max(float(law[token]), 1e-300)))
-            if len(token_ids) == room:
-                break
-            logits = state.runner.prefill([token])
-        return Draft(token_ids, list(range(-1, len(token_ids) - 1)), logq, None, laws)
+        return state.chain(num_draft_tokens, lambda law: float(law.max()) >= self.min_confidence)
 
     def observe(self, step: Step) -> None:
         """Follow the target."""

@@ -1,0 +1,1 @@
+"""Training of drafts: one file per method, one loop for all of them."""

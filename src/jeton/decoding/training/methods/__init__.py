@@ -1,0 +1,1 @@
+"""One file per way of training a draft; see the registry."""
