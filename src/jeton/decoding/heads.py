@@ -20,8 +20,8 @@ class Heads(nn.Module):
     """Small networks; the output of each is read by the target's own output matrix.
 
     Head i guesses the token i + 1 places behind the one that the target has just drawn. Its state
-    is h + down(silu(up(x))) with h the target's last hidden state, and x = h, for heads that see
-    tokens followed by the embeddings of the drawn token and of the i tokens drafted after it.
+    is down(silu(up(x))); x is the target's last hidden state, for heads that see tokens followed by
+    the embeddings of the drawn token and of the i tokens drafted after it, scaled alike.
     """
 
     vocabulary: Tensor
@@ -50,8 +50,8 @@ class Heads(nn.Module):
             parts = embeddings.unflatten(-1, (index + 1, self.hidden_size))
             parts = functional.rms_norm(parts, (self.hidden_size,)).flatten(-2)
             seen = torch.cat([seen, parts], dim=-1)
-        change: Tensor = self.down[index](functional.silu(self.up[index](seen)))
-        return hidden + change
+        state: Tensor = self.down[index](functional.silu(self.up[index](seen)))
+        return state
 
 
 def make_heads(weights: Weights, *, sees_tokens: bool) -> Heads:

@@ -2,8 +2,8 @@
 
 Source: Cai et al. 2024, https://arxiv.org/abs/2401.10774, section 2.1 (heads as residual blocks
 on the last hidden state) and 2.1.2 (the tree of their best guesses).
-Differs from the source: the heads share the target's output matrix, cut to frequent tokens, behind
-a second layer, so that a head has few weights of its own; the tree is grown for each budget by the
+Differs from the source: the heads share the target's output matrix, cut to frequent tokens, and
+are two layers without a residual path; the tree is grown for each budget by the
 heads' own confidence instead of a fixed template.
 Cost: per step and head two small layers and one product with the cut output matrix.
 """

@@ -50,8 +50,6 @@ def head_job(
         torch.manual_seed(inputs.seed)
         heads = Heads(sizes["hidden_size"], num_heads, width, len(ids), sees_tokens=sees_tokens)
     heads.vocabulary = ids
-    for parameter in heads.down.parameters():  # a head begins as the target's own guess
-        torch.nn.init.zeros_(parameter)
     output = model.get_output_embeddings()
     weight, bias = float_copy(output.weight[ids]), float_copy(_rows(output.bias, ids))
     embed = model.get_input_embeddings()

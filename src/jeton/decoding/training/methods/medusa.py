@@ -29,8 +29,8 @@ class Medusa:
         length: Tokens per row.
     """
 
-    num_heads: int = 4
-    width: int = 256
+    num_heads: int = 3
+    width: int = 384
     num_ids: int = 2048
     decay: float = 0.8
     lr: float = 2e-3
