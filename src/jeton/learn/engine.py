@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jeton.errors import ConfigError
+from jeton.errors import ConfigError, InputError
 from jeton.learn import kernels as k
 from jeton.learn.compiling import HAS_NUMBA
+from jeton.learn.steps import functions
 from jeton.learn.words import Merges, Words
 
 NO_LIMIT = 1 << 40
@@ -56,43 +57,47 @@ class MergeEngine:
         if backend == "numba" and not HAS_NUMBA:
             raise ConfigError("numba is not installed", hint="pip install numba")
         is_compiled = HAS_NUMBA and backend != "python"
-        self._kernels = k.functions(is_compiled)
+        self._kernels = functions(is_compiled)
         self._meta: Any = np.zeros(k.NUM_META, dtype=np.int64)
         self._meta[k.MIN_COUNT] = max(1, min_count)
         self._meta[k.MAX_SIZE] = NO_LIMIT if max_token_size is None else max_token_size
         self._meta[k.REAPPLY] = reapply
+        self._meta[k.STEP] = 1  # a neighbour's stamp of 0 is of no step
+        self._meta[k.TOTAL] = words.num_tokens
         self._arrays: dict[str, Any] = {}
-        self._set_words(words)
         self._set_tokens(tokens, banned, sizes)
+        self._set_words(words)
         for name, (dtype, _) in _GROWING.items():
             self._arrays.setdefault(name, np.zeros(0, dtype=dtype))
         if not is_compiled:
             self._meta = self._meta.tolist()
             self._arrays = {name: array.tolist() for name, array in self._arrays.items()}
+        self._lay_out(words)
         self._set_rules(rules)
-        self._count()
+        self._count(words)
 
     def _set_words(self, words: Words) -> None:
-        size, starts = len(words.symbols), np.concatenate([[0], words.ends[:-1]])
-        lengths = words.ends - starts
-        filled = lengths > 0
-        positions = np.arange(size, dtype=np.int32)
-        prv, nxt = positions - 1, positions + 1
-        prv[starts[filled]] = -1
-        nxt[words.ends[filled] - 1] = -1
-        word = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        num_places = len(words.symbols) + len(words.ends) + 1
+        if num_places >= 1 << 31:
+            raise InputError(
+                f"{num_places} bytes of distinct pieces are more than an engine takes",
+                hint="learn from a sample, or choose shorter spans",
+            )
         self._arrays |= {
-            "sym": words.symbols.astype(np.int32, copy=True),
-            "prv": prv,
-            "nxt": nxt,
-            "word": word,
+            "sym": np.empty(num_places, dtype=np.int32),
+            "word": np.empty(num_places, dtype=np.int32),
             "weight": words.counts.astype(np.int64, copy=True),
-            # Each merge removes a symbol and makes at most two new occurrences.
-            "opos": np.zeros(3 * size + 1, dtype=np.int32),
-            "onext": np.zeros(3 * size + 1, dtype=np.int32),
+            # Each merge frees one place of an old pair and makes at most two of new ones; memory
+            # that is never written is never taken.
+            "opos": np.zeros(3 * len(words.symbols) + 1, dtype=np.int32),
         }
-        self._meta[k.TOTAL] = int((lengths * words.counts).sum())
-        self._meta[k.LONGEST] = int(lengths.max(initial=0))
+
+    def _lay_out(self, words: Words) -> None:
+        symbols, ends = words.symbols, words.ends
+        if isinstance(self._meta, list):
+            self._call("lay_out", symbols.tolist(), ends.tolist(), "sym word")
+        else:
+            self._call("lay_out", symbols, ends, "sym word")
 
     def _set_tokens(
         self, tokens: Sequence[bytes], banned: Sequence[int], sizes: Sequence[int] | None
@@ -107,12 +112,15 @@ class MergeEngine:
             "tlen": lengths,
             "tsize": lengths.copy() if sizes is None else np.array(sizes, dtype=np.int32),
             "tban": is_banned,
+            "tspan": lengths.copy(),
             "tdata": np.frombuffer(b"".join(tokens), dtype=np.uint8).copy(),
-            "table": np.zeros(0, dtype=np.int32),
+            "tkey": np.zeros(0, dtype=np.int64),
+            "tpair": np.zeros(0, dtype=np.int32),
             "ttable": np.zeros(0, dtype=np.int32),
         }
         self._meta[k.TOKENS] = len(tokens)
         self._meta[k.DATA] = int(lengths.sum())
+        self._meta[k.LONGEST] = int(lengths.max(initial=1))
 
     def _set_rules(self, rules: Sequence[tuple[int, int, int]]) -> None:
         self._grow(at_least=2 * len(rules) + 64)
@@ -121,31 +129,40 @@ class MergeEngine:
 
     def _add_rule(self, left: int, right: int, product: int) -> None:
         meta, arrays = self._meta, self._arrays
-        if meta[k.RULES] + 1 > len(arrays["rpair"]) or meta[k.PAIRS] + 1 > len(arrays["pa"]):
+        if meta[k.RULES] + 1 > len(arrays["rpair"]) or meta[k.PAIRS] + 1 > len(arrays["pkey"]):
             self._grow()
-        pair = int(self._call("pair_of", left, right, "meta pa pb table pcount"))
+        pair = int(self._call("pair_of", left, right, "meta pkey pcount pnum prank tkey tpair"))
         rank = int(meta[k.RULES])
         arrays["rpair"][rank], arrays["rprod"][rank] = pair, product
         arrays["prank"][pair] = rank
+        span = int(arrays["tspan"][left]) + int(arrays["tspan"][right])
+        arrays["tspan"][product] = span
+        meta[k.LONGEST] = max(int(meta[k.LONGEST]), span)
         meta[k.RULES] = meta[k.FORCED] = rank + 1
 
-    def _count(self) -> None:
+    def _count(self, words: Words) -> None:
         """Count the pairs of the text and fill the heap."""
-        position, size = 0, len(self._arrays["sym"])
-        while position < size:
-            position = int(
-                self._call(
-                    "count_all",
-                    "meta sym nxt word weight pa pb pcount phead ptail pstamp table opos onext "
-                    "tsize touched",
-                    position,
-                    len(self._arrays["pa"]),
-                )
-            )
-            if position < size:
-                self._grow()
-        self._meta[k.PHASE] = k.PUSH
-        self._meta[k.APPLIED] = -1  # the push of the first counts is step 0
+        arrays = self._arrays
+        spans = np.asarray(arrays["tspan"])
+        ids = np.unique(words.symbols)
+        ids = ids[ids >= 0]
+        ids = ids[spans[ids] == 1].astype(np.int64)  # whole words have no neighbours
+        width, local = len(ids), np.zeros(len(spans), dtype=np.int64)
+        local[ids] = np.arange(width)
+        tables: list[Any] = [local, *(np.zeros(width * width, dtype=np.int64) for _ in range(3))]
+        if isinstance(self._meta, list):
+            ids, tables = ids.tolist(), [table.tolist() for table in tables]
+        local, sums, nums, pair_at = tables
+        self._call("count_first", "sym word weight tspan", local, width, sums, nums)
+        num_pairs = int(np.count_nonzero(nums))
+        self._grow(at_least=int(self._meta[k.PAIRS]) + 2 * num_pairs + 64)
+        self._call(
+            "make_first",
+            "meta",
+            *(ids, sums, nums, pair_at),
+            "pkey pcount pstart pnum prank tkey tpair tsize hcount hpair",
+        )
+        self._call("place_first", "sym tspan", local, width, pair_at, "opos pstart pnum")
 
     def _call(self, name: str, *given: Any) -> Any:
         """Call a kernel; a string stands for the arrays it names."""
@@ -159,25 +176,32 @@ class MergeEngine:
 
     def _grow(self, at_least: int = 0) -> None:
         """Double the room of every kind that is more than half full."""
-        meta, room = self._meta, {}
-        longest = 2 * int(meta[k.LONGEST]) + 8
+        meta, arrays, room = self._meta, self._arrays, {}
+        spare = 2 * int(meta[k.LONGEST]) + 8
+        waiting = sum(int(arrays["pnum"][p]) for p in arrays["touched"][: meta[k.TOUCHED]])
         for kind, used in (
-            ("pair", meta[k.PAIRS] + longest),
+            ("pair", meta[k.PAIRS] + spare),
+            ("new", meta[k.NEW] + spare),
             ("heap", meta[k.HEAP] + meta[k.TOUCHED]),
             ("token", meta[k.TOKENS] + 1),
-            ("data", meta[k.DATA] + 256 + int(max(self._arrays["tlen"], default=0)) * 2),
+            ("neighbour", 8 * meta[k.TOKENS] + 8),
+            ("data", meta[k.DATA] + 2 * spare),
             ("rule", meta[k.RULES] + 1),
         ):
-            room[kind] = max(2 * int(used), at_least, 1024)
+            room[kind] = max(3 * int(used) // 2, at_least, 1024)
+        room["place"] = int(meta[k.OCCURRENCES] + meta[k.NEW]) + waiting
         for name, (_, kind) in _GROWING.items():
-            self._arrays[name] = _extended(self._arrays[name], room[kind], _FILL.get(name, 0))
-        slots = 1 << (2 * len(self._arrays["pa"]) - 1).bit_length()
-        if slots > len(self._arrays["table"]):
-            self._arrays["table"] = _extended(self._arrays["table"][:0], slots, -1)
-            self._call("rehash", "meta pa pb table")
-        slots = 1 << (2 * len(self._arrays["tlen"]) - 1).bit_length()
-        if slots > len(self._arrays["ttable"]):
-            self._arrays["ttable"] = _extended(self._arrays["ttable"][:0], slots, -1)
+            arrays[name] = _extended(arrays[name], room[kind])
+        slots = 1 << (3 * len(arrays["pkey"]) // 2 - 1).bit_length()
+        if slots > len(arrays["tkey"]):
+            arrays["tkey"] = arrays["tpair"] = arrays["tkey"][:0]  # freed before the new ones
+            as_list = isinstance(meta, list)
+            arrays["tkey"] = [-1] * slots if as_list else np.full(slots, -1, dtype=np.int64)
+            arrays["tpair"] = [0] * slots if as_list else np.zeros(slots, dtype=np.int32)
+            self._call("rehash", "meta pkey tkey tpair")
+        slots = 1 << (2 * len(arrays["tlen"]) - 1).bit_length()
+        if slots > len(arrays["ttable"]):
+            arrays["ttable"] = _extended(arrays["ttable"][:0], slots, -1)
             self._call("rehash_content", "meta tstart tlen tdata ttable")
 
     def _advance(self, max_tokens: int, max_rules: int, check: bool) -> int:
@@ -221,7 +245,7 @@ class MergeEngine:
             if code != k.CANDIDATE_FOUND:
                 return code == k.DONE
             pair = self._meta[k.CANDIDATE]
-            left, right = self._arrays["pa"][pair], self._arrays["pb"][pair]
+            left, right = self._parts(pair)
             if veto is not None and veto(self.token(left), self.token(right)):
                 self._meta[k.PHASE] = k.CHOOSE
 
@@ -233,8 +257,12 @@ class MergeEngine:
             if code != k.CANDIDATE_FOUND:
                 return None
         pair = self._meta[k.CANDIDATE]
-        arrays = self._arrays
-        return int(arrays["pa"][pair]), int(arrays["pb"][pair]), int(arrays["pcount"][pair])
+        return *self._parts(int(pair)), int(self._arrays["pcount"][pair])
+
+    def _parts(self, pair: int) -> tuple[int, int]:
+        """Return the ids of a pair."""
+        key = int(self._arrays["pkey"][pair])
+        return key >> 32, key & 0xFFFFFFFF
 
     def accept(self) -> bool:
         """Merge the pair that `best` returned, or the next one when its bytes are banned.
@@ -249,8 +277,7 @@ class MergeEngine:
     def last_rule(self) -> tuple[int, int, int]:
         """Return left id, right id and product of the rule applied last."""
         rank, arrays = int(self._meta[k.APPLIED]) - 1, self._arrays
-        pair = arrays["rpair"][rank]
-        return int(arrays["pa"][pair]), int(arrays["pb"][pair]), int(arrays["rprod"][rank])
+        return *self._parts(int(arrays["rpair"][rank])), int(arrays["rprod"][rank])
 
     def apply(self, left: int, right: int, product: int) -> None:
         """Merge a pair chosen elsewhere; its product must be a token."""
@@ -259,7 +286,7 @@ class MergeEngine:
                 self._grow()
             pair = int(self._meta[k.CANDIDATE])
             count = int(self._arrays["pcount"][pair])
-            self._call("heap_push", count, pair, "meta hcount hpair pa pb")
+            self._call("heap_push", count, pair, "meta hcount hpair pkey")
             self._meta[k.PHASE] = k.CHOOSE
         self.replay()
         self._add_rule(left, right, product)
@@ -275,6 +302,8 @@ class MergeEngine:
         token, start = int(meta[k.TOKENS]), int(meta[k.DATA])
         arrays["tstart"][token], arrays["tlen"][token] = start, len(data)
         arrays["tsize"][token], arrays["tban"][token] = len(data), 0
+        arrays["tspan"][token] = len(data)
+        meta[k.LONGEST] = max(int(meta[k.LONGEST]), len(data))
         for offset, byte in enumerate(data):
             arrays["tdata"][start + offset] = byte
         meta[k.TOKENS], meta[k.DATA] = token + 1, start + len(data)
@@ -300,10 +329,9 @@ class MergeEngine:
         def column(name: str) -> NDArray[np.int64]:
             return np.array(arrays[name][:num], dtype=np.int64)
 
-        pairs = column("rpair")
-        left, right = (np.asarray(arrays[name], dtype=np.int64) for name in ("pa", "pb"))
+        keys = np.asarray(arrays["pkey"], dtype=np.int64)[column("rpair")]
         return Merges(
-            np.stack([left[pairs], right[pairs]], axis=1),
+            np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1),
             column("rprod"),
             column("rcount"),
             column("rtotal"),
@@ -311,36 +339,45 @@ class MergeEngine:
 
     def segmentation(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the ids of all words one after the other, and the index of each id's word."""
-        symbols, word = (np.asarray(self._arrays[n], dtype=np.int64) for n in ("sym", "word"))
-        is_live = symbols > -2
-        return symbols[is_live], word[is_live]
+        size = len(self._arrays["sym"])
+        ids: Any = np.empty(size, dtype=np.int64)
+        words: Any = np.empty(size, dtype=np.int64)
+        num = int(self._call("segments", "sym word tspan", ids, words))
+        return ids[:num].copy(), words[:num].copy()
 
 
-def _extended(array: Any, size: int, fill: int) -> Any:
+def _extended(array: Any, size: int, fill: int = 0) -> Any:
     if len(array) >= size:
         return array
     if isinstance(array, list):
         return array + [fill] * (size - len(array))
-    grown = np.full(size, fill, dtype=array.dtype)
+    grown = np.zeros(size, dtype=array.dtype)
+    if fill:
+        grown[len(array) :] = fill
     grown[: len(array)] = array
     return grown
 
 
 # Arrays that grow: {name: (dtype, what its room depends on)}.
 _GROWING: dict[str, tuple[Any, str]] = {
-    "pa": (np.int32, "pair"),
-    "pb": (np.int32, "pair"),
+    "pkey": (np.int64, "pair"),
     "pcount": (np.int64, "pair"),
-    "phead": (np.int32, "pair"),
-    "ptail": (np.int32, "pair"),
+    "pstart": (np.int64, "pair"),
+    "pnum": (np.int32, "pair"),
+    "ppend": (np.int32, "pair"),
     "prank": (np.int32, "pair"),
-    "pstamp": (np.int32, "pair"),
     "touched": (np.int32, "pair"),
+    "opos": (np.int32, "place"),
+    "npair": (np.int32, "new"),
+    "npos": (np.int32, "new"),
+    "near": (np.int64, "neighbour"),
+    "nlist": (np.int32, "neighbour"),
     "hcount": (np.int64, "heap"),
     "hpair": (np.int32, "heap"),
     "tstart": (np.int64, "token"),
     "tlen": (np.int32, "token"),
     "tsize": (np.int32, "token"),
+    "tspan": (np.int32, "token"),
     "tban": (np.uint8, "token"),
     "tdata": (np.uint8, "data"),
     "rpair": (np.int32, "rule"),
@@ -348,8 +385,8 @@ _GROWING: dict[str, tuple[Any, str]] = {
     "rcount": (np.int64, "rule"),
     "rtotal": (np.int64, "rule"),
 }
-_FILL = {"phead": -1, "ptail": -1, "prank": -1, "pstamp": -1}
 _ADVANCE = (
-    "meta sym prv nxt word weight pa pb pcount phead ptail prank pstamp table opos onext touched "
-    "hcount hpair tstart tlen tsize tban tdata ttable rpair rprod rcount rtotal"
+    "meta sym word weight pkey pcount pstart pnum ppend prank tkey tpair opos npair npos touched "
+    "near nlist hcount hpair tstart tlen tsize tban tspan tdata ttable rpair rprod "
+    "rcount rtotal"
 )

@@ -102,7 +102,7 @@ class Fresh:
 
     def words(self, counts: PretokenCounts) -> Words:
         """Return counted pretokens as words of bytes."""
-        return Words.from_bytes(counts.sorted_items(), self.byte_ids)
+        return Words.from_packed(counts.packed(), self.byte_ids)
 
     def learn_to_size(self, engine: MergeEngine, num_bytes: int, **options: Any) -> None:
         """Learn until the size is reached.

@@ -1,32 +1,43 @@
 """The inner loops of the merge engine, compiled by numba where it is installed.
 
 Imported only when an engine is made. Each function works on numpy arrays (compiled) and on lists
-(plain Python) alike and gives the same result; all arithmetic stays within int64. Parameter names:
+(plain Python) alike and gives the same result; all arithmetic stays within int64.
+
+The text lies in `sym`, one place for each byte. A token of n bytes stands at the first and at the
+last of its n places, so that both neighbours are found without links; the place where a merged
+right part began holds GONE. All places of a pair arise in one step, that of its newer part, and
+are kept as one ascending run in `opos`. Parameter names:
 
     meta                          scalars, see the constants below
-    sym, prv, nxt, word, weight   the text: symbol (-1 never merges, -2 gone), neighbours, word
-    pa, pb, pcount, phead, ptail, prank, pstamp   pairs: parts, count, occurrences, rule, last touch
-    table                         open addressing, pair -> its index
-    opos, onext                   occurrences of pairs as linked lists of positions
+    sym, word, weight             the text: symbols, word of each place, count of each word
+    pkey, pcount, pstart, pnum, ppend, prank   pairs: parts, count, places, new places, rule
+    tkey, tpair                   open addressing, parts -> index of the pair
+    opos, npair, npos             places by pair; new places of this step
+    touched                       pairs with new places
+    near, nlist                   neighbours of this step's places: step and whether an earlier
+                                  rule applies, pair, sum of counts, places; left, then right
     hcount, hpair                 a binary max-heap of (count, pair)
-    tstart, tlen, tsize, tban     tokens: place in `tdata`, bytes, size for the limit, is banned
+    tstart, tlen, tsize, tban, tspan   tokens: place in `tdata`, bytes, size for the limit, is
+                                  banned, places in the text
     tdata, ttable                 bytes of all tokens; open addressing, content -> id
     rpair, rprod, rcount, rtotal  rules in order: pair, product, count when applied, tokens after
 """
 
-from types import FunctionType
 from typing import Any
 
-from jeton.learn.compiling import F, compiled
+from jeton.learn.compiling import F, compiled, inlined
 
 # Slots of `meta`.
 PAIRS, OCCURRENCES, HEAP, TOKENS, DATA, RULES, FORCED, TOTAL = 0, 1, 2, 3, 4, 5, 6, 7
 PHASE, CURRENT, ENTRY, TOUCHED, CANDIDATE, APPLIED, MIN_COUNT = 8, 9, 10, 11, 12, 13, 14
-MAX_SIZE, REAPPLY, LONGEST, MAX_TOKENS, MAX_RULES, CHECK, NUM_META = 15, 16, 17, 18, 19, 20, 21
+MAX_SIZE, REAPPLY, LONGEST, MAX_TOKENS, MAX_RULES, CHECK = 15, 16, 17, 18, 19, 20
+NEW, LEFTS, RIGHTS, STEP, NUM_META = 21, 22, 23, 24, 25
 # Phases, so that a call that ran out of room goes on where it stopped.
 CHOOSE, ACCEPT, APPLY, PUSH = 0, 1, 2, 3
 # Return codes.
 DONE, NEED_ROOM, EXHAUSTED, CANDIDATE_FOUND = 0, 1, 2, 3
+# What stands in `sym` besides ids: a byte without a token, the inside of a token, a word's border.
+NO_TOKEN, GONE, BORDER = -1, -2, -3
 
 
 def _wide(value: Any) -> Any:
@@ -34,26 +45,31 @@ def _wide(value: Any) -> Any:
     return value + 0
 
 
-def _pair_slot(a: Any, b: Any, pa: Any, pb: Any, table: Any) -> Any:
-    mask = len(table) - 1
-    mixed = a * 0x9E3779B1 + b * 0x85EBCA6B
-    slot = (mixed ^ (mixed >> 31)) & mask
-    while table[slot] >= 0 and (pa[table[slot]] != a or pb[table[slot]] != b):
+def _slot_of(key: Any, tkey: Any) -> Any:
+    mask = len(tkey) - 1
+    mixed = (key >> 32) * 0x9E3779B1 + (key & 0xFFFFFFFF) * 0x85EBCA6B
+    slot = (mixed ^ (mixed >> 29)) & mask
+    while tkey[slot] != key and tkey[slot] != -1:
         slot = (slot + 1) & mask
     return slot
 
 
-def _pair_of(a: Any, b: Any, meta: Any, pa: Any, pb: Any, table: Any, pcount: Any) -> Any:
+def _pair_of(
+    a: Any, b: Any, meta: Any, pkey: Any, pcount: Any, pnum: Any, prank: Any, tkey: Any, tpair: Any
+) -> Any:
     """Return the index of a pair, making it when it is new."""
-    slot = pair_slot(a, b, pa, pb, table)
-    if table[slot] < 0:
+    key = (a << 32) | b
+    slot = slot_of(key, tkey)
+    if tkey[slot] == -1:
         index = meta[PAIRS]
-        table[slot] = index
-        pa[index] = a
-        pb[index] = b
+        tkey[slot] = key
+        tpair[slot] = index
+        pkey[index] = key
         pcount[index] = 0
+        pnum[index] = 0
+        prank[index] = -1
         meta[PAIRS] = index + 1
-    return table[slot]
+    return wide(tpair[slot])
 
 
 def _content_slot(a: Any, b: Any, tstart: Any, tlen: Any, tdata: Any, ttable: Any) -> Any:
@@ -81,21 +97,19 @@ def _content_slot(a: Any, b: Any, tstart: Any, tlen: Any, tdata: Any, ttable: An
     return slot
 
 
-def _is_above(count: Any, p: Any, other_count: Any, q: Any, pa: Any, pb: Any) -> Any:
+def _is_above(count: Any, p: Any, other_count: Any, q: Any, pkey: Any) -> Any:
     """Order of the heap: higher count first, then the lower pair of ids."""
     if count != other_count:
         return count > other_count
-    if pa[p] != pa[q]:
-        return pa[p] < pa[q]
-    return pb[p] < pb[q]
+    return pkey[p] < pkey[q]
 
 
-def _heap_push(count: Any, p: Any, meta: Any, hcount: Any, hpair: Any, pa: Any, pb: Any) -> None:
+def _heap_push(count: Any, p: Any, meta: Any, hcount: Any, hpair: Any, pkey: Any) -> None:
     i = meta[HEAP]
     meta[HEAP] = i + 1
     while i > 0:
         up = (i - 1) >> 1
-        if not is_above(count, p, hcount[up], wide(hpair[up]), pa, pb):
+        if not is_above(count, p, hcount[up], wide(hpair[up]), pkey):
             break
         hcount[i] = hcount[up]
         hpair[i] = hpair[up]
@@ -104,19 +118,17 @@ def _heap_push(count: Any, p: Any, meta: Any, hcount: Any, hpair: Any, pa: Any, 
     hpair[i] = p
 
 
-def _heap_replace_top(
-    count: Any, p: Any, size: Any, hcount: Any, hpair: Any, pa: Any, pb: Any
-) -> None:
+def _heap_replace_top(count: Any, p: Any, size: Any, hcount: Any, hpair: Any, pkey: Any) -> None:
     i = 0
     while True:
         child = 2 * i + 1
         if child >= size:
             break
         if child + 1 < size and is_above(
-            hcount[child + 1], wide(hpair[child + 1]), hcount[child], wide(hpair[child]), pa, pb
+            hcount[child + 1], wide(hpair[child + 1]), hcount[child], wide(hpair[child]), pkey
         ):
             child += 1
-        if not is_above(hcount[child], wide(hpair[child]), count, p, pa, pb):
+        if not is_above(hcount[child], wide(hpair[child]), count, p, pkey):
             break
         hcount[i] = hcount[child]
         hpair[i] = hpair[child]
@@ -125,54 +137,132 @@ def _heap_replace_top(
     hpair[i] = p
 
 
-def _add(
-    position: Any, step: Any, meta: Any, sym: Any, nxt: Any, word: Any, weight: Any, pa: Any,
-    pb: Any, pcount: Any, phead: Any, ptail: Any, pstamp: Any, table: Any, opos: Any, onext: Any,
-    tsize: Any, touched: Any,
-) -> None:  # fmt: skip
-    """Count the pair that starts at a position and remember where it is."""
-    a = wide(sym[position])
-    b = wide(sym[nxt[position]])
-    if a < 0 or b < 0 or tsize[a] + tsize[b] > meta[MAX_SIZE]:
-        return
-    p = wide(pair_of(a, b, meta, pa, pb, table, pcount))
-    pcount[p] += weight[word[position]]
-    entry = meta[OCCURRENCES]
-    meta[OCCURRENCES] = entry + 1
-    opos[entry] = position
-    onext[entry] = -1
-    if phead[p] < 0:
-        phead[p] = entry
-    else:
-        onext[ptail[p]] = entry
-    ptail[p] = entry
-    if pstamp[p] != step:
-        pstamp[p] = step
+def _pend(
+    p: Any, position: Any, meta: Any, npair: Any, npos: Any, ppend: Any, touched: Any
+) -> None:
+    """Remember a new place of a pair until the step ends."""
+    if ppend[p] == 0:
         touched[meta[TOUCHED]] = p
         meta[TOUCHED] += 1
+    ppend[p] += 1
+    entry = meta[NEW]
+    npair[entry] = p
+    npos[entry] = position
+    meta[NEW] = entry + 1
 
 
-def _count_all(
-    meta: Any, sym: Any, nxt: Any, word: Any, weight: Any, pa: Any, pb: Any, pcount: Any,
-    phead: Any, ptail: Any, pstamp: Any, table: Any, opos: Any, onext: Any, tsize: Any,
-    touched: Any, start: Any, room: Any,
-) -> Any:  # fmt: skip
-    """Count the pairs from a position on; return where it stopped for want of room."""
-    for position in range(start, len(sym)):
-        if meta[PAIRS] + 1 >= room:
-            return position
-        if nxt[position] >= 0:
-            add(
-                position, 0, meta, sym, nxt, word, weight, pa, pb, pcount, phead, ptail, pstamp,
-                table, opos, onext, tsize, touched,
-            )  # fmt: skip
-    return len(sym)
+def _add(
+    position: Any, meta: Any, sym: Any, word: Any, weight: Any, pkey: Any, pcount: Any, pnum: Any,
+    ppend: Any, prank: Any, tkey: Any, tpair: Any, npair: Any, npos: Any, touched: Any, tspan: Any,
+    tsize: Any,
+) -> None:  # fmt: skip
+    """Count the pair that starts at a place and remember where it is."""
+    a = wide(sym[position])
+    if a < 0:
+        return
+    b = wide(sym[position + tspan[a]])
+    if b < 0 or tsize[a] + tsize[b] > meta[MAX_SIZE]:
+        return
+    p = pair_of(a, b, meta, pkey, pcount, pnum, prank, tkey, tpair)
+    pcount[p] += weight[word[position]]
+    pend(p, position, meta, npair, npos, ppend, touched)
 
 
-def _rehash(meta: Any, pa: Any, pb: Any, table: Any) -> None:
+def _lay_out(symbols: Any, ends: Any, sym: Any, word: Any) -> None:
+    """Write the words into the text with a border before and after each."""
+    at = 0
+    start = 0
+    for k in range(len(ends)):
+        sym[at] = BORDER
+        at += 1
+        for i in range(start, ends[k]):
+            sym[at] = symbols[i]
+            word[at] = k
+            at += 1
+        start = ends[k]
+    sym[at] = BORDER
+
+
+def _count_first(
+    sym: Any, word: Any, weight: Any, tspan: Any, local: Any, width: Any, sums: Any, nums: Any
+) -> None:
+    """Count the pairs of the untouched text by the numbers that `local` gives to its symbols."""
+    position = 1
+    while position < len(sym) - 1:
+        a = wide(sym[position])
+        if a < 0:
+            position += 1
+            continue
+        following = position + tspan[a]
+        b = wide(sym[following])
+        if b >= 0:
+            index = local[a] * width + local[b]
+            sums[index] += weight[word[position]]
+            nums[index] += 1
+        position = following
+
+
+def _make_first(
+    meta: Any, ids: Any, sums: Any, nums: Any, pair_at: Any, pkey: Any, pcount: Any, pstart: Any,
+    pnum: Any, prank: Any, tkey: Any, tpair: Any, tsize: Any, hcount: Any, hpair: Any,
+) -> None:  # fmt: skip
+    """Make the pairs that `count_first` found, leaving their places to `place_first`."""
+    width = len(ids)
+    for index in range(width * width):
+        pair_at[index] = -1
+        a = wide(ids[index // width])
+        b = wide(ids[index % width])
+        if nums[index] == 0 or tsize[a] + tsize[b] > meta[MAX_SIZE]:
+            continue
+        p = pair_of(a, b, meta, pkey, pcount, pnum, prank, tkey, tpair)
+        pair_at[index] = p
+        pcount[p] = sums[index]
+        pstart[p] = meta[OCCURRENCES]
+        meta[OCCURRENCES] += nums[index]
+        if meta[REAPPLY] == 0 or prank[p] < 0:
+            heap_push(pcount[p], p, meta, hcount, hpair, pkey)
+
+
+def _place_first(
+    sym: Any, tspan: Any, local: Any, width: Any, pair_at: Any, opos: Any, pstart: Any, pnum: Any
+) -> None:
+    """Write the places of the pairs that `count_first` found."""
+    position = 1
+    while position < len(sym) - 1:
+        a = wide(sym[position])
+        if a < 0:
+            position += 1
+            continue
+        following = position + tspan[a]
+        b = wide(sym[following])
+        if b >= 0:
+            p = wide(pair_at[local[a] * width + local[b]])
+            if p >= 0:
+                opos[pstart[p] + pnum[p]] = position
+                pnum[p] += 1
+        position = following
+
+
+def _segments(sym: Any, word: Any, tspan: Any, ids: Any, words: Any) -> Any:
+    """Write the symbols of the text and their words; return how many there are."""
+    size = 0
+    position = 1
+    while position < len(sym) - 1:
+        a = wide(sym[position])
+        if a != BORDER:
+            ids[size] = a
+            words[size] = word[position]
+            size += 1
+        position += tspan[a] if a >= 0 else 1
+    return size
+
+
+def _rehash(meta: Any, pkey: Any, tkey: Any, tpair: Any) -> None:
     """Fill an empty table of pairs."""
     for p in range(meta[PAIRS]):
-        table[pair_slot(wide(pa[p]), wide(pb[p]), pa, pb, table)] = p
+        slot = slot_of(pkey[p], tkey)
+        tkey[slot] = pkey[p]
+        tpair[slot] = p
 
 
 def _rehash_content(meta: Any, tstart: Any, tlen: Any, tdata: Any, ttable: Any) -> None:
@@ -184,205 +274,37 @@ def _rehash_content(meta: Any, tstart: Any, tlen: Any, tdata: Any, ttable: Any) 
                 ttable[slot] = token
 
 
-def _advance(
-    meta: Any, sym: Any, prv: Any, nxt: Any, word: Any, weight: Any, pa: Any, pb: Any, pcount: Any,
-    phead: Any, ptail: Any, prank: Any, pstamp: Any, table: Any, opos: Any, onext: Any,
-    touched: Any, hcount: Any, hpair: Any, tstart: Any, tlen: Any, tsize: Any, tban: Any,
-    tdata: Any, ttable: Any, rpair: Any, rprod: Any, rcount: Any, rtotal: Any,
-) -> Any:  # fmt: skip
-    """Apply rules and learn new ones until a limit, a lack of room or a candidate to be judged."""
-    while True:
-        step = meta[APPLIED] + 1  # stamps start at 1
-        if meta[PHASE] == CHOOSE:
-            if meta[APPLIED] >= meta[MAX_RULES]:
-                return DONE
-            if meta[APPLIED] < meta[FORCED]:
-                meta[CURRENT] = rpair[meta[APPLIED]]
-                meta[ENTRY] = phead[meta[CURRENT]]
-                rcount[meta[APPLIED]] = pcount[meta[CURRENT]]
-                meta[PHASE] = APPLY
-            else:
-                if meta[TOKENS] >= meta[MAX_TOKENS]:
-                    return DONE
-                p = -1
-                while meta[HEAP] > 0:
-                    p = wide(hpair[0])
-                    count = hcount[0]
-                    is_gone = phead[p] < 0 or (meta[REAPPLY] == 1 and prank[p] >= 0)
-                    if not is_gone and pcount[p] != count:
-                        heap_replace_top(pcount[p], p, meta[HEAP], hcount, hpair, pa, pb)
-                        continue
-                    if not is_gone and (count < meta[MIN_COUNT] or count < 1):
-                        return EXHAUSTED
-                    meta[HEAP] -= 1
-                    size = meta[HEAP]
-                    if size > 0:
-                        heap_replace_top(
-                            hcount[size], wide(hpair[size]), size, hcount, hpair, pa, pb
-                        )
-                    if not is_gone:
-                        break
-                    p = -1
-                if p < 0:
-                    return EXHAUSTED
-                meta[CANDIDATE] = p
-                meta[PHASE] = ACCEPT
-                if meta[CHECK] == 1:
-                    return CANDIDATE_FOUND
-        if meta[PHASE] == ACCEPT:
-            p = meta[CANDIDATE]
-            a = wide(pa[p])
-            b = wide(pb[p])
-            size = tlen[a] + tlen[b]
-            if (
-                meta[TOKENS] >= len(tlen)
-                or meta[DATA] + size > len(tdata)
-                or 2 * meta[TOKENS] >= len(ttable)
-                or meta[RULES] >= len(rpair)
-            ):
-                return NEED_ROOM
-            slot = content_slot(a, b, tstart, tlen, tdata, ttable)
-            product = wide(ttable[slot])
-            if product >= 0 and tban[product] == 1:
-                meta[PHASE] = CHOOSE
-                continue
-            if product < 0:
-                product = meta[TOKENS]
-                meta[TOKENS] = product + 1
-                ttable[slot] = product
-                start = meta[DATA]
-                for k in range(tlen[a]):
-                    tdata[start + k] = tdata[tstart[a] + k]
-                for k in range(tlen[b]):
-                    tdata[start + tlen[a] + k] = tdata[tstart[b] + k]
-                meta[DATA] = start + size
-                tstart[product] = start
-                tlen[product] = size
-                tsize[product] = tsize[a] + tsize[b]
-                tban[product] = 0
-            rule = meta[RULES]
-            meta[RULES] = rule + 1
-            rpair[rule] = p
-            rprod[rule] = product
-            rcount[rule] = pcount[p]
-            prank[p] = rule
-            meta[CURRENT] = p
-            meta[ENTRY] = phead[p]
-            meta[PHASE] = APPLY
-        if meta[PHASE] == APPLY:
-            p = meta[CURRENT]
-            a = wide(pa[p])
-            b = wide(pb[p])
-            while meta[ENTRY] >= 0:
-                if meta[PAIRS] + 2 * meta[LONGEST] + 2 > len(pa):
-                    return NEED_ROOM
-                entry = meta[ENTRY]
-                meta[ENTRY] = onext[entry]
-                first = wide(opos[entry])
-                if sym[first] != a or nxt[first] < 0 or sym[nxt[first]] != b:
-                    continue
-                while a == b and prv[first] >= 0 and sym[prv[first]] == a:
-                    first = wide(prv[first])  # a run is merged from its left end
-                while True:
-                    at = first
-                    product = wide(rprod[meta[APPLIED]])
-                    while True:
-                        left = wide(prv[at])
-                        second = wide(nxt[at])
-                        right = wide(nxt[second])
-                        amount = weight[word[at]]
-                        if left >= 0 and sym[left] >= 0:
-                            slot = pair_slot(wide(sym[left]), wide(sym[at]), pa, pb, table)
-                            if table[slot] >= 0:
-                                pcount[table[slot]] -= amount
-                        if right >= 0 and sym[right] >= 0:
-                            slot = pair_slot(wide(sym[second]), wide(sym[right]), pa, pb, table)
-                            if table[slot] >= 0:
-                                pcount[table[slot]] -= amount
-                        sym[at] = product
-                        sym[second] = -2
-                        nxt[at] = right
-                        if right >= 0:
-                            prv[right] = at
-                        meta[TOTAL] -= amount
-                        for where in (left, at):
-                            if where >= 0 and nxt[where] >= 0:
-                                add(
-                                    where, step, meta, sym, nxt, word, weight, pa, pb, pcount,
-                                    phead, ptail, pstamp, table, opos, onext, tsize, touched,
-                                )  # fmt: skip
-                        if meta[REAPPLY] == 0:
-                            break
-                        # A neighbour may now match a rule applied before: the encoder would
-                        # apply it at once.
-                        best = meta[APPLIED] + 1
-                        next_at = -1
-                        for where in (left, at):
-                            if where >= 0 and nxt[where] >= 0:
-                                c = wide(sym[where])
-                                d = wide(sym[nxt[where]])
-                                if c >= 0 and d >= 0:
-                                    q = wide(table[pair_slot(c, d, pa, pb, table)])
-                                    if q >= 0 and 0 <= prank[q] < best:
-                                        best = wide(prank[q])
-                                        next_at = where
-                        if next_at < 0:
-                            break
-                        at = next_at
-                        product = wide(rprod[best])
-                    if a != b:
-                        break
-                    first = wide(nxt[first]) if sym[first] >= 0 else -1
-                    if first < 0 or sym[first] != a or nxt[first] < 0 or sym[nxt[first]] != b:
-                        break
-            phead[p] = -1
-            rtotal[meta[APPLIED]] = meta[TOTAL]
-            meta[PHASE] = PUSH
-        if meta[PHASE] == PUSH:
-            if meta[HEAP] + meta[TOUCHED] > len(hcount):
-                return NEED_ROOM
-            for k in range(meta[TOUCHED]):
-                q = wide(touched[k])
-                if pcount[q] > 0 and not (meta[REAPPLY] == 1 and prank[q] >= 0):
-                    heap_push(pcount[q], q, meta, hcount, hpair, pa, pb)
-            meta[TOUCHED] = 0
-            meta[APPLIED] += 1
-            meta[PHASE] = CHOOSE
-
-
-_PLAIN = {
+PLAIN: dict[str, F] = {
     "wide": _wide,
-    "pair_slot": _pair_slot,
+    "slot_of": _slot_of,
     "pair_of": _pair_of,
     "content_slot": _content_slot,
     "is_above": _is_above,
     "heap_push": _heap_push,
     "heap_replace_top": _heap_replace_top,
+    "pend": _pend,
     "add": _add,
-    "count_all": _count_all,
+    "lay_out": _lay_out,
+    "count_first": _count_first,
+    "make_first": _make_first,
+    "place_first": _place_first,
+    "segments": _segments,
     "rehash": _rehash,
     "rehash_content": _rehash_content,
-    "advance": _advance,
 }
-wide = compiled(_wide)
-pair_slot = compiled(_pair_slot)
-pair_of = compiled(_pair_of)
+wide = inlined(_wide)
+slot_of = inlined(_slot_of)
+pair_of = inlined(_pair_of)
 content_slot = compiled(_content_slot)
-is_above = compiled(_is_above)
+is_above = inlined(_is_above)
 heap_push = compiled(_heap_push)
 heap_replace_top = compiled(_heap_replace_top)
+pend = inlined(_pend)
 add = compiled(_add)
-count_all = compiled(_count_all)
+lay_out = compiled(_lay_out)
+count_first = compiled(_count_first)
+make_first = compiled(_make_first)
+place_first = compiled(_place_first)
+segments = compiled(_segments)
 rehash = compiled(_rehash)
 rehash_content = compiled(_rehash_content)
-advance = compiled(_advance)
-
-
-def functions(is_compiled: bool) -> dict[str, F]:
-    """Return the kernels by name, compiled or as plain Python that calls plain Python."""
-    if is_compiled:
-        return {name: globals()[name] for name in _PLAIN}
-    space: dict[str, Any] = dict(globals())
-    for name, function in _PLAIN.items():
-        space[name] = FunctionType(function.__code__, space, name)
-    return {name: space[name] for name in _PLAIN}

@@ -54,7 +54,7 @@ def prune_vocabulary(
     pretokenizer = Pretokenizer.from_tokenizer_json(document)
     counts = count_pretokens(texts, pretokenizer, progress=progress)
     start = start_from(source)
-    words = Words.from_bytes(counts.sorted_items(), start.byte_ids, start.whole(start.tokens))
+    words = Words.from_packed(counts.packed(), start.byte_ids, start.whole(start.tokens))
     engine = MergeEngine(words, start.tokens, banned=start.banned, rules=start.rules)
     engine.replay()
     kept = _kept_tokens(start, usage(engine, words), vocab_size)
@@ -80,8 +80,8 @@ def prune_vocabulary(
     pruned["model"]["ignore_merges"] = document["model"].get("ignore_merges", False)
     byte_ids = np.array([new_id.get(int(i), -1) for i in start.byte_ids], dtype=np.int32)
     final = MergeEngine(
-        Words.from_bytes(
-            counts.sorted_items(),
+        Words.from_packed(
+            counts.packed(),
             byte_ids,
             {
                 token: new_id[old]

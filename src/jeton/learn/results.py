@@ -92,7 +92,7 @@ def size_curve(engine: MergeEngine, num_bytes: int, first_size: int) -> tuple[Si
 def base_bytes_per_token(vocabulary: Vocabulary, texts_counts: PretokenCounts) -> float:
     """Return bytes per token of a byte-level base on counts made with its own pre-tokenizer."""
     start = start_from(vocabulary)
-    words = Words.from_bytes(texts_counts.sorted_items(), start.byte_ids, start.whole(start.tokens))
+    words = Words.from_packed(texts_counts.packed(), start.byte_ids, start.whole(start.tokens))
     engine = MergeEngine(words, start.tokens, banned=start.banned, rules=start.rules)
     engine.replay()
     return texts_counts.num_bytes / engine.num_tokens

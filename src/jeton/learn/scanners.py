@@ -5,7 +5,7 @@ A scanner cuts UTF-8 and counts the pieces in one pass. Imported only when numba
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from jeton.learn.compiling import compiled
+from jeton.learn.compiling import compiled, inlined
+from jeton.learn.piece_table import PieceTable
 
 OTHER, LETTER, NUMBER, LINE_END, SPACE = 0, 1, 2, 3, 4
+_PIECES_AT_ONCE = 1 << 15  # stays in the cache between cutting and counting
 _GPT2 = 0  # any other style is the most digits in one piece
 
 
@@ -33,7 +35,7 @@ def character_classes() -> NDArray[np.uint8]:
     return classes
 
 
-@compiled
+@inlined
 def _width(first: Any) -> Any:
     """Return the bytes of a character by its first byte."""
     if first < 0x80:
@@ -43,7 +45,7 @@ def _width(first: Any) -> Any:
     return 3 if first < 0xF0 else 4
 
 
-@compiled
+@inlined
 def _class_at(data: Any, i: Any, end: Any, classes: Any) -> Any:
     """Return the class of the character at i; at the end, one that matches nothing."""
     if i >= end:
@@ -60,12 +62,20 @@ def _class_at(data: Any, i: Any, end: Any, classes: Any) -> Any:
     return np.int64(classes[code | (np.int64(data[i + 2]) & 0x3F) << 6 | (data[i + 3] & 0x3F)])
 
 
-@compiled
+@inlined
 def _skip(data: Any, i: Any, end: Any, classes: Any, wanted: Any, limit: Any) -> Any:
     """Return the end of the run of one class that starts at i, of at most `limit` characters."""
     n = 0
-    while n < limit and i < end and _class_at(data, i, end, classes) == wanted:
-        i += _width(data[i])
+    while n < limit and i < end:
+        first = data[i]
+        if first < 0x80:  # most text: one byte, one look-up
+            if classes[first] != wanted:
+                break
+            i += 1
+        elif _class_at(data, i, end, classes) == wanted:
+            i += _width(first)
+        else:
+            break
         n += 1
     return i
 
@@ -105,7 +115,7 @@ def _spaces(data: Any, i: Any, end: Any, classes: Any, stops_at_line_end: Any) -
     return j if j == end or last == i else last
 
 
-@compiled
+@inlined
 def _piece_end(data: Any, i: Any, end: Any, classes: Any, style: Any) -> Any:
     """Return the end of the piece that starts at i."""
     kind = _class_at(data, i, end, classes)
@@ -136,94 +146,60 @@ def _piece_end(data: Any, i: Any, end: Any, classes: Any, style: Any) -> Any:
 
 
 @compiled
-def _count(
-    data: Any, i: Any, end: Any, classes: Any, style: Any, table: Any, places: Any, lengths: Any,
-    hashes: Any, counts: Any, size: Any,
-) -> Any:  # fmt: skip
-    """Count pieces from i to end; return where it stopped and how many distinct ones there are."""
-    mask = len(table) - 1
-    while i < end:
-        if size >= len(places):
-            return i, size
-        j = _piece_end(data, i, end, classes, style)
-        mixed = np.uint64(1469598103934665603)
-        for k in range(i, j):
-            mixed = (mixed ^ np.uint64(data[k])) * np.uint64(1099511628211)
-        slot = np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(mask))
-        while table[slot] >= 0:
-            p = table[slot]
-            if hashes[p] == mixed and lengths[p] == j - i:
-                k = 0
-                while k < j - i and data[places[p] + k] == data[i + k]:
-                    k += 1
-                if k == j - i:
-                    break
-            slot = (slot + 1) & mask
-        p = table[slot]
-        if p < 0:
-            p = size
-            table[slot] = p
-            places[p], lengths[p], hashes[p], counts[p] = i, j - i, mixed, 0
-            size += 1
-        counts[p] += 1
+def _cut(data: Any, i: Any, end: Any, classes: Any, style: Any, ends: Any) -> Any:
+    """Write the ends of the pieces from i on; return where it stopped and how many there are."""
+    number = 0
+    is_gpt2 = style == _GPT2
+    while i < end and number < len(ends):
+        # Most pieces are ASCII letters, most of them after one mark; any other takes the long way.
+        first, start, j = data[i], -1, i
+        if first < 0x80 and first != 0x27 and i + 1 < end:
+            kind = classes[first]
+            if kind == LETTER:
+                start = i + 1
+            elif (
+                (first == 0x20 or (not is_gpt2 and kind in (OTHER, SPACE)))
+                and data[i + 1] < 0x80
+                and classes[data[i + 1]] == LETTER
+            ):
+                start = i + 2
+        if start > 0:
+            j = start
+            while j < end and data[j] < 0x80 and classes[data[j]] == LETTER:
+                j += 1
+            if j < end and data[j] >= 0x80:
+                j = i
+        if j == i:
+            j = _piece_end(data, i, end, classes, style)
+        ends[number] = j
+        number += 1
         i = j
-    return i, size
+    return i, number
 
 
-def scan(texts: Sequence[str], style: int) -> Counter[bytes]:
-    """Return {piece: occurrences} of texts.
+def scan_into(table: PieceTable, texts: Sequence[str], style: int) -> int:
+    """Count the pieces of texts and return the size of the texts in UTF-8.
 
     Args:
+        table: Where to count.
         texts: Documents.
         style: 0 for the pattern of GPT-2, else the most digits in one piece of the word pattern.
     """
-    parts = [text.encode("utf-8", errors="surrogatepass") for text in texts]
-    data = np.frombuffer(b"".join(parts), dtype=np.uint8)
-    classes = character_classes()
-    room = 1 << 15
-    table, keys = _room(room)
-    size = start = 0
-    for part in parts:
-        end = start + len(part)
-        while start < end:
-            start, size = _count(data, start, end, classes, style, table, *keys, size)
-            if size >= room:
-                room *= 4
-                table, keys = _grown(room, keys, size)
-    return _collect(data, *(key[:size].tolist() for key in (keys[0], keys[1], keys[3])))
+    classes, total = character_classes(), 0
+    ends = np.zeros(_PIECES_AT_ONCE, dtype=np.int64)
+    for text in texts:
+        data = np.frombuffer(text.encode("utf-8", errors="surrogatepass"), dtype=np.uint8)
+        total += len(data)
+        while len(data):
+            # A piece's end depends on nothing before it.
+            stop, number = _cut(data, 0, len(data), classes, style, ends)
+            table.add_cut(data, ends, number)
+            data = data[stop:]
+    return total
 
 
-def _room(room: int) -> tuple[NDArray[np.int32], list[Any]]:
-    keys = [np.zeros(room, dtype=t) for t in (np.int64, np.int64, np.uint64, np.int64)]
-    return np.full(2 * room, -1, dtype=np.int32), keys
-
-
-def _grown(room: int, old: Iterable[Any], size: int) -> tuple[NDArray[np.int32], list[Any]]:
-    table, keys = _room(room)
-    for key, before in zip(keys, old, strict=True):
-        key[:size] = before[:size]
-    _refill(table, keys[2], size)
-    return table, keys
-
-
-@compiled
-def _refill(table: Any, hashes: Any, size: Any) -> None:
-    """Fill an empty table."""
-    mask = len(table) - 1
-    for p in range(size):
-        slot = np.int64((hashes[p] ^ (hashes[p] >> np.uint64(32))) & np.uint64(mask))
-        while table[slot] >= 0:
-            slot = (slot + 1) & mask
-        table[slot] = p
-
-
-def _collect(
-    data: NDArray[np.uint8], places: list[int], lengths: list[int], counts: list[int]
-) -> Counter[bytes]:
-    whole = data.tobytes()
-    return Counter(
-        {
-            whole[place : place + length]: count
-            for place, length, count in zip(places, lengths, counts, strict=True)
-        }
-    )
+def scan(texts: Sequence[str], style: int) -> Counter[bytes]:
+    """Return {piece: occurrences} of texts; see `scan_into`."""
+    table = PieceTable()
+    scan_into(table, texts, style)
+    return Counter(dict(table.packed().items()))

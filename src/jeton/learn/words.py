@@ -6,20 +6,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jeton.learn.packed import PackedCounts
+
 
 @dataclass(frozen=True)
 class Words:
     """Distinct words as symbols, with counts.
 
     Attributes:
-        symbols: Ids of all words one after the other, shape (symbols,), int32; -1 never merges.
+        symbols: One id per byte, of all words one after the other, shape (bytes,), int32; -1 never
+            merges. A word that is one token has its id at both ends and -2 between them.
         ends: End of each word in `symbols`, shape (words,), int64.
         counts: Occurrences of each word, shape (words,), int64.
+        num_tokens: Tokens of the text, by count.
     """
 
     symbols: NDArray[np.int32]
     ends: NDArray[np.int64]
     counts: NDArray[np.int64]
+    num_tokens: int
 
     @classmethod
     def from_bytes(
@@ -35,19 +40,29 @@ class Words:
             byte_ids: Id of each byte, shape (256,), int32.
             whole: Words that are one symbol from the start, for tokenizers with `ignore_merges`.
         """
-        data = np.frombuffer(b"".join(key for key, _ in items), dtype=np.uint8)
-        lengths = np.array([len(key) for key, _ in items], dtype=np.int64)
-        counts = np.array([n for _, n in items], dtype=np.int64)
+        return cls.from_packed(PackedCounts.pack(dict(items)), byte_ids, whole)
+
+    @classmethod
+    def from_packed(
+        cls,
+        packed: PackedCounts,
+        byte_ids: NDArray[np.int32],
+        whole: Mapping[bytes, int] | None = None,
+    ) -> "Words":
+        """Return words of one symbol per byte, in the order of the counts."""
+        data, ends, counts = packed.data, packed.ends, packed.values_array
         symbols = byte_ids[data]
+        num_tokens = int(np.diff(ends, prepend=0) @ counts)
         if whole:
-            ids = np.array([whole.get(key, -1) for key, _ in items], dtype=np.int32)
-            starts = np.cumsum(lengths) - lengths
-            taken = (ids >= 0) & (lengths > 0)
-            symbols[starts[taken]] = ids[taken]
-            is_rest = np.repeat(taken, lengths)
-            is_rest[starts[taken]] = False
-            symbols, lengths = symbols[~is_rest], np.where(taken, 1, lengths)
-        return cls(symbols, np.cumsum(lengths, dtype=np.int64), counts)
+            text, start = data.tobytes(), 0
+            for index, end in enumerate(ends.tolist()):
+                token = whole.get(text[start:end]) if end > start else None
+                if token is not None:
+                    symbols[start:end] = -2
+                    symbols[[start, end - 1]] = token
+                    num_tokens -= (end - start - 1) * int(counts[index])
+                start = end
+        return cls(symbols, ends, counts, num_tokens)
 
 
 @dataclass(frozen=True)

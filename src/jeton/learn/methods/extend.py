@@ -107,7 +107,7 @@ class Extend:
         )
         start = start_from(source)
         engine = MergeEngine(
-            Words.from_bytes(counts.sorted_items(), start.byte_ids, start.whole(start.tokens)),
+            Words.from_packed(counts.packed(), start.byte_ids, start.whole(start.tokens)),
             start.tokens,
             banned=start.banned,
             rules=start.rules,
@@ -126,9 +126,7 @@ class Extend:
         )
         final = engine
         if start.takes_whole:  # a new token that is a whole piece is taken at once as well
-            words = Words.from_bytes(
-                counts.sorted_items(), start.byte_ids, start.whole(engine.tokens())
-            )
+            words = Words.from_packed(counts.packed(), start.byte_ids, start.whole(engine.tokens()))
             final = MergeEngine(
                 words, engine.tokens(), banned=start.banned, rules=unique_rules(merges)
             )
