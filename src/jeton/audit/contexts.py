@@ -1,9 +1,10 @@
 """Texts that may bring out a token: the token between neighbours of many kinds."""
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import product
+from itertools import chain, product
+
+import regex
 
 _NEIGHBOURS = (
     ("", ""),
@@ -55,10 +56,9 @@ def contexts(token: bytes, index: int) -> list[str]:
 @cache
 def all_characters() -> tuple[str, ...]:
     """Return the assigned characters that UTF-8 writes in more than one byte."""
-    skipped = ("Cn", "Cs", "Co")
-    ranges = (range(0x80, 0x18000), range(0x1A000, 0x1B400), range(0x1BC00, 0x20100))
-    every = (chr(code) for part in ranges for code in part)
-    return tuple(char for char in every if unicodedata.category(char) not in skipped)
+    ranges = (range(0x80, 0xD800), range(0xE000, 0x18000), range(0x1A000, 0x1B400))
+    every = "".join(map(chr, chain(*ranges, range(0x1BC00, 0x20100))))
+    return tuple(regex.findall(r"[^\p{Cn}\p{Co}]", every))
 
 
 def can_occur_in_text(token: bytes) -> bool:

@@ -137,13 +137,18 @@ class AuditInput:
         return next((name for name in REFERENCE_NAMES if name in self.texts), min(self.texts))
 
     @cached_property
+    def encodings(self) -> dict[str, npt.NDArray[np.int32]]:
+        """Ids of every distinct document, shape (tokens,), int32 each."""
+        unique = list(dict.fromkeys(d for name in sorted(self.texts) for d in self.texts[name]))
+        return dict(zip(unique, encode_all(self.vocabulary, unique), strict=True))
+
+    @cached_property
     def groups(self) -> dict[str, GroupCounts]:
         """Counts of every group, by name in sorted order."""
         weights = {name: Counter(documents) for name, documents in self.texts.items()}
-        unique = list(dict.fromkeys(d for name in sorted(weights) for d in self.texts[name]))
-        encodings = dict(zip(unique, encode_all(self.vocabulary, unique), strict=True))
+        size = self.vocabulary.vocab_size
         return {
-            name: _count(self.texts[name], weights[name], encodings, self.vocabulary.vocab_size)
+            name: _count(self.texts[name], weights[name], self.encodings, size)
             for name in sorted(weights)
         }
 

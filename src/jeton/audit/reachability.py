@@ -188,8 +188,9 @@ class _Search:
         self._states[new] = Reach.REACHABLE
         ends = np.cumsum([len(encoding) for encoding in encodings])
         owners = np.searchsorted(ends, places[first], side="right")
+        origins = [(separator, *chunk) for chunk in chunks]
         for token_id, owner in zip(new.tolist(), owners.tolist(), strict=True):
-            self._found[token_id] = (separator, *chunks[owner])
+            self._found[token_id] = origins[owner]
 
     def witness_of(self, token_id: int) -> str | None:
         """Return a text whose encoding contains the id, as short as halving makes it."""

@@ -5,7 +5,7 @@ Differs from the source: nothing.
 Cost: one pass over the vocabulary.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,11 +25,13 @@ class Duplicates:
 
     def measure(self, given: AuditInput) -> MetricResult:
         """Return the number of surplus ids."""
+        tokens = given.vocabulary.tokens
+        repeated = {token for token, count in Counter(tokens).items() if token and count > 1}
         ids_of: defaultdict[bytes, list[int]] = defaultdict(list)
-        for token_id, token in enumerate(given.vocabulary.tokens):
-            if token:
+        for token_id, token in enumerate(tokens if repeated else ()):
+            if token in repeated:
                 ids_of[token].append(token_id)
-        shared = [(token, ids) for token, ids in ids_of.items() if len(ids) > 1]
+        shared = list(ids_of.items())
         surplus = sum(len(ids) - 1 for _, ids in shared)
         return MetricResult(
             name=self.name,

@@ -39,7 +39,11 @@ class ScriptMix:
         mixed = []
         counts: Counter[str] = Counter()
         for token_id in ids:
-            scripts = scripts_of(tokens[token_id])
+            token = tokens[token_id]
+            if token.isascii():  # most tokens
+                counts[_script_of_ascii(token)] += 1
+                continue
+            scripts = scripts_of(token)
             counts[max(scripts, key=lambda s: (scripts[s], s))] += 1
             if len(scripts) > 1:
                 mixed.append(token_id)
@@ -71,13 +75,17 @@ def scripts_of(token: bytes) -> Counter[str]:
     """
     if token.isascii():
         num_letters = len(token.translate(None, _ASCII_BUT_LETTERS))
-        return Counter({"LATIN": num_letters} if num_letters else {_NO_LETTERS: 1})
+        return Counter({_script_of_ascii(token): max(1, num_letters)})
     try:
         text = token.decode()
     except UnicodeDecodeError:
         return Counter({_BROKEN: 1})
     found = Counter(script_of(char) for char in text if char.isalpha())
     return found or Counter({_NO_LETTERS: 1})
+
+
+def _script_of_ascii(token: bytes) -> str:
+    return "LATIN" if token.translate(None, _ASCII_BUT_LETTERS) else _NO_LETTERS
 
 
 @lru_cache(maxsize=65536)

@@ -3,8 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from jeton.core.formats.source import (
 )
 from jeton.errors import TokenizerError
 
+_WORDS_PER_CALL = 1000  # an engine call costs more than a word
 _SPEC_HINT = 'put a spec.json {"pat_str": ..., "special_tokens": {...}} beside it, or pass pattern='
 
 
@@ -184,7 +186,9 @@ class TiktokenSource(Source):
         return engine
 
     def _cut(self, text: str) -> list[str]:
-        return [match.group() for match in self._pattern.finditer(text) if match.group()]
+        if self._pattern.groups:  # findall would give the groups
+            return [match.group() for match in self._pattern.finditer(text) if match.group()]
+        return [piece for piece in self._pattern.findall(text) if piece]
 
     def encode(self, text: str, *, is_start: bool = True) -> list[int]:
         """Return the ids of a text."""
@@ -202,14 +206,35 @@ class TiktokenSource(Source):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of many texts, on all threads."""
+        cuts = [self._cut(text) for text in texts]
+        known = self._encode_words(dict.fromkeys(chain.from_iterable(cuts)))
+        return [[i for word in cut for i in known[word]] for cut in cuts]
+
+    def _encode_words(self, words: Iterable[str]) -> dict[str, list[int]]:
+        """Return the ids of distinct pretokens; those that are tokens need no engine."""
+        found: dict[str, list[int]] = {}
+        rest = []
+        for word in words:
+            rank = self._ranks.get(word.encode())
+            if rank is None:
+                rest.append(word)
+            else:
+                found[word] = [rank]
+        parts = [rest[at : at + _WORDS_PER_CALL] for at in range(0, len(rest), _WORDS_PER_CALL)]
         encodings = call_engine(
             self._engine.encode_batch_fast,
-            [self._cut(text) for text in texts],
+            parts,
             is_pretokenized=True,
             add_special_tokens=False,
             name=self._name,
         )
-        return [list(encoding.ids) for encoding in encodings]
+        for part, encoding in zip(parts, encodings, strict=True):
+            ids, at = encoding.ids, 0
+            ends = accumulate(len(self._tokens[i]) for i in ids)
+            ends_at = {end: place + 1 for place, end in enumerate(ends)}
+            for word, end in zip(part, accumulate(len(w.encode()) for w in part), strict=True):
+                found[word] = ids[at : (at := ends_at[end])]
+        return found
 
     def merges(self) -> npt.NDArray[np.int64]:
         """Return left id, right id and result id of each merge, in order of rank."""
