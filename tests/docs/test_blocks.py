@@ -69,6 +69,9 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
     assert words[0] == "jeton", f"{words[0]!r} is no command that the documentation tests run"
     if words[1] == "retrofit" and "--resume" not in words:
         words += _SHORT_RETROFIT
+    if words[1] in ("transfer", "extend", "prune", "distill") and "--resume" not in words:
+        words += ["--verify-bytes", "2000"]
+        words += [] if "--steps" in words else ["--steps", "1"]
     monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     try:

@@ -1,6 +1,7 @@
 """The command line: help with examples, errors with hints and exit codes, JSON, completion."""
 
 import dataclasses
+import importlib
 import inspect
 import json
 import os
@@ -15,8 +16,10 @@ import pytest
 
 from jeton.cli.retrofit import retrofit
 from jeton.retrofit.config import RetrofitConfig
+from jeton.retrofit.moves.config import MoveConfig
 
-VERBS = ("retrofit", "audit", "score", "generate", "draft", "methods", "demo")
+MOVES = ("transfer", "extend", "prune", "distill")
+VERBS = ("retrofit", *MOVES, "audit", "score", "generate", "draft", "methods", "demo")
 Jeton = Callable[..., Any]
 
 
@@ -95,6 +98,33 @@ MISTAKES = {
     "no out": (["retrofit", "starter", "--text", "{prose}"], "no --out", "add --out"),
     "nothing to resume": (["retrofit", "--resume", "."], "run.json", "earlier run"),
     "empty prompt": (["generate", "starter", "-p", ""], "prompt is empty", "--prompt"),
+    "no destination": (
+        ["transfer", "starter", "--text", "{prose}", "--out", "o"],
+        "needs a destination",
+        "--to",
+    ),
+    "missing destination": (
+        ["transfer", "starter", "--text", "{prose}", "--out", "o", "--to", "byts"],
+        "byts",
+        "'bytes'",
+    ),
+    "unknown recipe": (
+        ["transfer", "starter", "--text", "{prose}", "--out", "o", "--recipe", "chocolama"],
+        "'chocolama'",
+        "did you mean chocollama",
+    ),
+    "no teacher": (["distill", "--text", "{prose}", "--out", "o"], "no model", "jeton distill"),
+    "no student": (["distill", "starter", "--out", "o"], "no model", "jeton distill"),
+    "unknown healer": (
+        ["extend", "starter", "--text", "{prose}", "--out", "o", "--heal", "almm"],
+        "'almm'",
+        "did you mean alm",
+    ),
+    "option of another method": (
+        ["prune", "starter", "--text", "{prose}", "--out", "o", "--set", "alm.tau=1"],
+        "alm.tau",
+        "hint",
+    ),
     "bad condition": (
         ["audit", "starter", "--text", "{prose}", "--fail-on", "dead=0"],
         "'dead=0'",
@@ -185,6 +215,22 @@ def test_retrofit_flags_are_the_fields_of_its_config() -> None:
             assert parameter.default.default in ("", [], None)
         else:
             given = parameter.default.default
+            assert (tuple(given) if isinstance(given, list) else given) == default, name
+
+
+@pytest.mark.parametrize("verb", MOVES)
+def test_flags_of_a_move_are_fields_of_its_config(verb: str) -> None:
+    module = importlib.import_module(f"jeton.cli.{verb}")
+    flags = dict(inspect.signature(getattr(module, verb)).parameters)
+    for name in ("resume", "as_json", "html", "quiet"):  # about this call, not about the result
+        flags.pop(name)
+    fields = {field.name: field for field in dataclasses.fields(MoveConfig)}
+    documented = inspect.getdoc(MoveConfig) or ""
+    for name, parameter in flags.items():
+        assert parameter.default.help, f"--{name} has no help"
+        assert f"\n    {name}: " in documented
+        default, given = fields[name].default, parameter.default.default
+        if default is not dataclasses.MISSING:
             assert (tuple(given) if isinstance(given, list) else given) == default, name
 
 

@@ -7,7 +7,19 @@ from typing import Any
 import typer
 
 from jeton import __version__
-from jeton.cli import audit, demo, draft, generate, methods, retrofit, score
+from jeton.cli import (
+    audit,
+    demo,
+    distill,
+    draft,
+    extend,
+    generate,
+    methods,
+    prune,
+    retrofit,
+    score,
+    transfer,
+)
 from jeton.errors import JetonError
 
 app = typer.Typer(
@@ -18,7 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (retrofit, audit, score, generate, draft, methods, demo):
+_VERBS = (retrofit, transfer, extend, prune, distill, audit, score, generate, draft, methods, demo)
+for verb in _VERBS:
     verb.register(app)
 
 # The base of what typer raises about a command line; where its class lives depends on the version.

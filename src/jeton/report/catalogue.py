@@ -8,13 +8,14 @@ from jeton.core.registry import Registry
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.training.registry import DRAFT_TRAINERS
 from jeton.learn.registry import LEARNERS
-from jeton.transfer.registry import HEALERS, INITIALIZERS
+from jeton.transfer.registry import HEALERS, INITIALIZERS, RECIPES
 
 FAMILIES: tuple[Registry, ...] = (
     LEARNERS,
     METRICS,
     INITIALIZERS,
     HEALERS,
+    RECIPES,
     DRAFTERS,
     VERIFIERS,
     DRAFT_TRAINERS,

@@ -2,10 +2,77 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jeton.core.vocabulary import ModelKind, Vocabulary
 from jeton.errors import ConfigError
+
+
+class TextSettings(Protocol):
+    """Which text a run reads, and how much of it."""
+
+    @property
+    def text(self) -> tuple[Path, ...]:
+        """The user's own."""
+        ...
+
+    @property
+    def held_out(self) -> tuple[Path, ...]:
+        """For verification only."""
+        ...
+
+    @property
+    def general(self) -> tuple[Path, ...]:
+        """Against forgetting, and to show it."""
+        ...
+
+    @property
+    def max_text_bytes(self) -> int:
+        """Most text that is read."""
+        ...
+
+    @property
+    def verify_bytes(self) -> int:
+        """Most held-out text that is scored."""
+        ...
+
+
+class HealingSettings(Protocol):
+    """How a model is moved and healed."""
+
+    @property
+    def init(self) -> str:
+        """How new rows start."""
+        ...
+
+    @property
+    def heal(self) -> str:
+        """How the model is trained on them."""
+        ...
+
+    @property
+    def minutes(self) -> float:
+        """Time for healing."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Steps instead of minutes, unless -1."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Of the written model."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        ...
+
+    def options_for(self, method: str) -> dict[str, Any]:
+        """Return the options given for one method."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

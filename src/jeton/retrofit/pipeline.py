@@ -108,12 +108,12 @@ class _Pipeline:
             self.work.mkdir(exist_ok=True)
         c, s, t, progress = self.config, self.source, self.texts, self.progress
         model_folder = self.folder.path / "model"
-        with _threads(c.threads):
+        with use_threads(c.threads):
             self._stage("source figures", lambda: stages.bits(s, t, progress))
             self._stage("learn", lambda: stages.learn(c, s, t, self.work, progress))
             learned = self._learned(model_folder)
             self._stage("transplant", lambda: stages.bits_at_start(c, s, learned, t, progress))
-            plan = self._stage("plan", lambda: stages.plan(c, s, learned, t, self.work))
+            plan = self._stage("plan", lambda: stages.plan(c, s, learned, t))
             self._stage(
                 "heal",
                 lambda: stages.heal(c, s, learned, t, plan, self.work, model_folder, progress),
@@ -169,7 +169,7 @@ class _Pipeline:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def use_threads(count: int) -> Iterator[None]:
     """Use so many CPU threads while a block runs; 0 changes nothing."""
     before = torch.get_num_threads()
     if count:

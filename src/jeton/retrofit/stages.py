@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from jeton.audit.run import AuditResult, audit
-from jeton.core.progress import NO_PROGRESS, Progress
+from jeton.core.progress import Progress
 from jeton.core.run import disk_errors
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import DiskFullError
@@ -20,7 +20,8 @@ from jeton.learn.export import BaseTokenizer, export_tokenizer
 from jeton.learn.registry import LEARNERS
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model, quiet_transformers
-from jeton.retrofit.config import RetrofitConfig
+from jeton.retrofit.auto_tokenizer import follow_tokenizer_json
+from jeton.retrofit.config import HealingSettings, RetrofitConfig
 from jeton.retrofit.rehearsal import rehearse
 from jeton.retrofit.result import SCHEMA_VERSION, RetrofitResult, SideFigures
 from jeton.retrofit.speed import Speed, compare_speed, excerpts
@@ -78,8 +79,8 @@ def learn(
     }
 
 
-def _transplanted(
-    config: RetrofitConfig, source: LanguageModel, vocabulary: Vocabulary, texts: Texts
+def transplanted(
+    config: HealingSettings, source: LanguageModel, vocabulary: Vocabulary, texts: Texts
 ) -> Any:
     """Return the destination model and what the initializer did."""
     initializer = INITIALIZERS.create(config.init, config.options_for(config.init))
@@ -95,21 +96,16 @@ def _transplanted(
 
 
 def bits_at_start(
-    config: RetrofitConfig,
+    config: HealingSettings,
     source: LanguageModel,
     vocabulary: Vocabulary,
     texts: Texts,
     progress: Progress,
 ) -> dict[str, Any]:
     """Return what the initializer did, and bits per byte before any healing."""
-    model, result = _transplanted(config, source, vocabulary, texts)
+    model, result = transplanted(config, source, vocabulary, texts)
     moved = replace(source, model=model, vocabulary=vocabulary)
-    sample, left = [], START_BYTES
-    for text in texts.held_out:
-        if left > 0:
-            sample.append(text.encode()[:left].decode(errors="ignore"))
-            left -= len(sample[-1].encode())
-    figure = bits_per_byte(moved, sample, progress=progress)
+    figure = bits_per_byte(moved, start_sample(texts), progress=progress)
     return {
         "bits_per_byte": figure.bits_per_byte,
         "num_copied": result.num_copied,
@@ -118,17 +114,27 @@ def bits_at_start(
     }
 
 
+def start_sample(texts: Texts) -> list[str]:
+    """Return the part of the held-out text that the figure before healing is measured on."""
+    sample, left = [], START_BYTES
+    for text in texts.held_out:
+        if left > 0:
+            sample.append(text.encode()[:left].decode(errors="ignore"))
+            left -= len(sample[-1].encode())
+    return sample
+
+
 def plan(
-    config: RetrofitConfig,
+    config: HealingSettings,
     source: LanguageModel,
     vocabulary: Vocabulary,
     texts: Texts,
-    work: Path,
+    teacher: LanguageModel | None = None,
 ) -> dict[str, Any]:
     """Turn minutes into steps, once, so that a resumed run does exactly the same."""
     if config.steps >= 0 or config.minutes == 0:
         return {"num_steps": max(0, config.steps), "seconds_per_step": None}
-    inputs = _heal_input(config, source, vocabulary, texts, work, 1 << 30, is_probe=True)
+    inputs = heal_input(config, source, vocabulary, texts, 0, teacher=teacher, is_probe=True)
     healer = HEALERS.create(config.heal, config.options_for(config.heal))
     healer.heal(replace(inputs, num_steps=1))  # warms up
     probe = replace(inputs, model=copy.deepcopy(inputs.model), num_steps=PROBE_STEPS)
@@ -140,7 +146,7 @@ def plan(
 
 
 def heal(
-    config: RetrofitConfig,
+    config: HealingSettings,
     source: LanguageModel,
     vocabulary: Vocabulary,
     texts: Texts,
@@ -148,10 +154,11 @@ def heal(
     work: Path,
     folder: Path,
     progress: Progress,
+    teacher: LanguageModel | None = None,
 ) -> HealResult:
     """Train the transplanted model and write it as a Hugging Face folder."""
-    inputs = _heal_input(config, source, vocabulary, texts, work, planned["num_steps"])
-    inputs = replace(inputs, progress=progress)
+    inputs = heal_input(config, source, vocabulary, texts, planned["num_steps"], teacher=teacher)
+    inputs = replace(inputs, progress=progress, checkpoint=work / "healing.pt")
     result = HealResult(0, 0, 0, 0.0)
     if inputs.num_steps:
         healer = HEALERS.create(config.heal, config.options_for(config.heal))
@@ -173,6 +180,7 @@ def save_folder(model: Any, tokenizer_folder: Path, folder: Path) -> None:
                 model.save_pretrained(partial, safe_serialization=True)
             for file in sorted(tokenizer_folder.iterdir()):
                 shutil.copyfile(file, partial / file.name)
+            follow_tokenizer_json(partial)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
         except SafetensorError as error:  # its writer has no other class for a full disk
@@ -186,18 +194,21 @@ def save_folder(model: Any, tokenizer_folder: Path, folder: Path) -> None:
             raise
 
 
-def _heal_input(
-    config: RetrofitConfig,
+def heal_input(
+    config: HealingSettings,
     source: LanguageModel,
     vocabulary: Vocabulary,
     texts: Texts,
-    work: Path,
     num_steps: int,
     *,
+    teacher: LanguageModel | None = None,
     is_probe: bool = False,
 ) -> HealInput:
-    """Return the transplanted model in float32 with the ids that it is trained on."""
-    model, _ = _transplanted(config, source, vocabulary, texts)
+    """Return the transplanted model in float32 with the ids that it is trained on.
+
+    The teacher of methods that distil is the source unless another one is given.
+    """
+    model, _ = transplanted(config, source, vocabulary, texts)
     healer = HEALERS.create(config.heal, config.options_for(config.heal))
     batch_tokens = getattr(healer, "batch_tokens", 8192)
     wanted = 4 * batch_tokens if is_probe else num_steps * batch_tokens
@@ -207,17 +218,16 @@ def _heal_input(
         share = getattr(healer, "replay", 0.0)
         num_tokens = min(REHEARSAL_TOKENS, int(share * wanted))
         replay = [*rehearse(source, num_tokens=num_tokens, seed=config.seed)]
+    guide = teacher or source
     return HealInput(
         model=model.float(),
         vocabulary=vocabulary,
-        teacher=source.model if healer.needs_teacher else None,
-        teacher_vocabulary=source.vocabulary,
+        teacher=guide.model if healer.needs_teacher else None,
+        teacher_vocabulary=guide.vocabulary,
         token_ids=_join(vocabulary, domain),
         replay_ids=_join(vocabulary, replay) if replay else None,
         num_steps=num_steps,
         seed=config.seed,
-        checkpoint=None if is_probe else work / "healing.pt",
-        progress=NO_PROGRESS,
     )
 
 

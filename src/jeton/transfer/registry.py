@@ -1,4 +1,4 @@
-"""Initializers and healers that are built in."""
+"""Initializers, healers and recipes that are built in."""
 
 from jeton.core.registry import Paper, Registry, Row, Verification
 
@@ -210,6 +210,52 @@ HEALERS = Registry(
             verified=Verification.FORMULA,
             evidence="tests/contract/test_transfer.py",
             cost="that of its parts",
+        ),
+    },
+)
+
+RECIPES = Registry(
+    "recipes",
+    rows={
+        "chocollama": Row(
+            target="jeton.transfer.recipes.chocollama:ChocoLlama",
+            summary="a fresh vocabulary for Dutch, LoRA on linear layers, embeddings in full",
+            paper=Paper(
+                "ChocoLlama: Lessons Learned From Teaching Llamas Dutch",
+                2024,
+                "https://arxiv.org/abs/2412.07633",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/contract/test_moves.py",
+            cost="that of the healer lora",
+            needs="Dutch text, the extra train (PEFT)",
+        ),
+        "cabrita": Row(
+            target="jeton.transfer.recipes.cabrita:Cabrita",
+            summary="the vocabulary extended for Portuguese, every weight trained on",
+            paper=Paper(
+                "Cabrita: closing the gap for foreign languages",
+                2023,
+                "https://arxiv.org/abs/2308.11878",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/contract/test_moves.py",
+            cost="a training step of the whole model per batch",
+            needs="Portuguese text, a byte-level BPE source",
+        ),
+        "vocabulary_expansion": Row(
+            target="jeton.transfer.recipes.vocabulary_expansion:VocabularyExpansion",
+            summary="a quarter more tokens, started by CW2V, every weight trained on",
+            paper=Paper(
+                "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches "
+                "for Language Models",
+                2024,
+                "https://arxiv.org/abs/2407.05841",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/contract/test_moves.py",
+            cost="skip-gram steps, then a training step of the whole model per batch",
+            needs="text of the user, a byte-level BPE source",
         ),
     },
 )

@@ -1,0 +1,1 @@
+"""Transfer, extend, prune and distil as jobs of their own, each with its certificate."""

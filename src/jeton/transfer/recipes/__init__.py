@@ -1,0 +1,1 @@
+"""Published ways to move a model, as presets over learners, initializers and healers."""
