@@ -105,6 +105,8 @@ OPTIONS = {
     "kangaroo": lambda family: {"trained": adapter_of(family), "min_confidence": 0.05},
     "specdec_pp": lambda family: {"trained": random_acceptance_head()},
     "rest": lambda family: {"datastore": store()},
+    "online": lambda family: {"min_confidence": 0.05, "every": 2, "window": 16},
+    "rapid": lambda family: {"min_confidence": 0.05, "budget": 8, "piece": 2, "query": 4},
     "draft_model": lambda family: {"min_confidence": 0.05},
 }
 

@@ -21,14 +21,24 @@ class DraftState:
     draft begins.
     """
 
-    def __init__(self, context: DraftContext, chance: Chance | None = None) -> None:
+    def __init__(
+        self, context: DraftContext, chance: Chance | None = None, *, skipped: int = 0
+    ) -> None:
+        """Start with an empty cache.
+
+        Args:
+            context: Its prompt is what the draft model reads.
+            chance: The source of random draws; None makes one from the seed.
+            skipped: Tokens of the target's prompt that the draft model does not read.
+        """
         self.runner = Runner(context.draft_model.model)
         self.token_ids = list(context.token_ids)
         self.is_coupled = context.draws == COUPLED
         self.is_distinct = context.draws == DISTINCT
         self.chance = chance or SeededChance(context.sampling.seed, DRAFT_STREAM)
         self._sampling = context.sampling
-        self._vocab_size = context.vocab_size
+        self.vocab_size = context.vocab_size
+        self._skipped = skipped
 
     def observe(self, step: Step) -> None:
         """Add what the target decided."""
@@ -47,12 +57,12 @@ class DraftState:
                 break
             same += 1
         self.runner.truncate(same)
-        self.chance.at(len(ids))
+        self.chance.at(len(ids) + self._skipped)
         return self.runner.prefill(ids[same:])
 
     def law(self, logits: Tensor, path: list[int]) -> Tensor:
         """Return the probabilities of the token after the context and a path, (vocab,), float64."""
-        row = filter_row(logits[: self._vocab_size], [*self.token_ids, *path], self._sampling)
+        row = filter_row(logits[: self.vocab_size], [*self.token_ids, *path], self._sampling)
         return row.double().softmax(-1)
 
     def draw(self, law: Tensor, depth: int) -> int:
@@ -66,7 +76,8 @@ class DraftState:
             return self.chance.draws(law)
         if self._sampling.temperature == 0:
             return int(law.argmax())
-        noise = gumbel(self._sampling.seed, len(self.token_ids) + depth, law.shape[-1])
+        position = self._skipped + len(self.token_ids) + depth
+        noise = gumbel(self._sampling.seed, position, law.shape[-1])
         return int((law.log() + noise.to(law.device)).argmax())
 
     def logits_of(self, tree: TokenTree) -> Tensor:
