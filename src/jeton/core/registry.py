@@ -98,17 +98,25 @@ class Registry:
             UnknownMethodError: there is no such row.
             ConfigError: an option that the method does not have.
         """
-        method = self.load(name)
-        known = {f.name: f for f in fields(method) if f.init} if is_dataclass(method) else {}
-        given = {}
-        for option, value in (options or {}).items():
-            if option not in known:
-                raise ConfigError(
-                    f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}",
-                    hint=did_you_mean(option, list(known)),
-                )
-            given[option] = _coerce(value, known[option].type, f"{name}.{option}")
-        return method(**given)
+        return construct(name, self.load(name), options or {})
+
+
+def construct(name: str, method: type, options: Mapping[str, Any]) -> Any:
+    """Return an instance of a dataclass; text values become what its fields want.
+
+    Raises:
+        ConfigError: an option that is no field, or a value of the wrong type.
+    """
+    known = {f.name: f for f in fields(method) if f.init} if is_dataclass(method) else {}
+    given = {}
+    for option, value in options.items():
+        if option not in known:
+            raise ConfigError(
+                f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}",
+                hint=did_you_mean(option, list(known)),
+            )
+        given[option] = _coerce(value, known[option].type, f"{name}.{option}")
+    return method(**given)
 
 
 def did_you_mean(name: str, names: list[str]) -> str | None:

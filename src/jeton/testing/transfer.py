@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jeton.core.vocabulary import Vocabulary
+from jeton.testing.models import tiny_model
 from jeton.transfer.contract import EmbeddingInitializer, HealInput, InitInput, InitResult
 
 
@@ -31,18 +32,23 @@ def permuted_vocabulary(vocabulary: Vocabulary, order: list[int]) -> Vocabulary:
 
 
 def make_input(
-    source: Vocabulary, destination: Vocabulary, *, tied: bool, hidden: int = 8, padding: int = 3
+    source: Vocabulary, destination: Vocabulary, *, tied: bool, padding: int = 3
 ) -> InitInput:
-    """Return seeded matrices with padded rows for a source vocabulary."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (source.vocab_size + padding, hidden)
+    """Return a tiny seeded model of the source vocabulary, with padded rows, and its matrices."""
+    num_rows = source.vocab_size + padding
+    model: Any = tiny_model("llama", vocab_size=num_rows, hidden_size=16, tie_word_embeddings=tied)
+    head = model.get_output_embeddings()
+    if not tied:
+        generator = torch.Generator().manual_seed(0)
+        head.bias = torch.nn.Parameter(torch.randn(num_rows, generator=generator))
     return InitInput(
         source=source,
         destination=destination,
-        input_embeddings=torch.randn(shape, generator=generator),
-        output_embeddings=None if tied else torch.randn(shape, generator=generator),
-        output_bias=None if tied else torch.randn(shape[0], generator=generator),
+        input_embeddings=model.get_input_embeddings().weight.detach(),
+        output_embeddings=None if tied else head.weight.detach(),
+        output_bias=None if tied else head.bias.detach(),
         texts=("def f(x):\n    return x\n", "a b c " * 20),
+        model=model,
     )
 
 

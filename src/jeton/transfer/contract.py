@@ -32,6 +32,7 @@ class InitInput:
         output_bias: Shape (source num_embeddings,), or None.
         texts: Text of the user, for methods that learn from it.
         seed: Of whatever is random.
+        model: The source model, for methods that run it; never changed by them.
     """
 
     source: Vocabulary
@@ -41,6 +42,7 @@ class InitInput:
     output_bias: Tensor | None = None
     texts: Sequence[str] = ()
     seed: int = 0
+    model: Any = None
 
 
 @dataclass(frozen=True, slots=True)

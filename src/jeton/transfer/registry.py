@@ -120,6 +120,28 @@ INITIALIZERS = Registry(
             evidence="tests/golden/transfer/ridge.json",
             cost="one encoding per new token, and one linear system as wide as three rows",
         ),
+        "context_distillation": Row(
+            target="jeton.transfer.initializers.context_distillation:ContextDistillation",
+            summary="fit the new rows alone so that the frozen model reads text as before",
+            paper=Paper(
+                "AWEDIST: Attention-aware Embedding Distillation for New Input Token Embeddings",
+                2025,
+                "https://arxiv.org/abs/2505.20133",
+            ),
+            verified=Verification.SMALL,
+            evidence="python bench/transfer.py",
+            cost="training of the new rows alone: passes through the frozen model",
+            needs="the source model; text of the user",
+        ),
+        "zett": Row(
+            target="jeton.transfer.initializers.zett:Zett",
+            summary="a trained hypernetwork predicts the rows of any tokenizer",
+            paper=Paper("Zero-Shot Tokenizer Transfer", 2024, "https://arxiv.org/abs/2405.07883"),
+            verified=Verification.SMALL,
+            evidence="python bench/transfer.py",
+            cost="one small forward per new token; the network is trained once per base model",
+            needs="--set zett.hypernetwork=DIR, from `jeton hypernetwork`",
+        ),
         "combiner": Row(
             target="jeton.transfer.initializers.combiner:Combiner",
             summary="weighted mean of what other initializers give",

@@ -46,11 +46,19 @@ def transplant(
             output_bias=None if bias is None else bias.detach(),
             texts=texts,
             seed=seed,
+            model=model,
         )
     )
+    moved = with_rows(model, result)
+    _map_special_ids(moved, source, destination)
+    return moved, result
+
+
+def with_rows(model: Any, result: InitResult) -> Any:
+    """Return a copy of a causal LM whose embedding and output rows are these."""
     moved = copy.deepcopy(model)
     # resize_token_embeddings knows each family's attributes (ties, biases, config fields).
-    moved.resize_token_embeddings(destination.vocab_size, mean_resizing=False)
+    moved.resize_token_embeddings(len(result.input_embeddings), mean_resizing=False)
     with torch.no_grad():
         new_embedding, new_head = _matrices(moved)
         new_embedding.weight.copy_(result.input_embeddings)
@@ -59,8 +67,7 @@ def transplant(
         if result.output_bias is not None and new_head is not None:
             new_head.bias.copy_(result.output_bias)
     new_embedding.padding_idx = None
-    _map_special_ids(moved, source, destination)
-    return moved, result
+    return moved
 
 
 def _matrices(model: Any) -> tuple[Any, Any | None]:

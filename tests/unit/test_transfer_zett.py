@@ -1,0 +1,192 @@
+"""The hypernetwork, its training, and locked models."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from jeton.core.vocabulary import Vocabulary
+from jeton.errors import (
+    CheckpointError,
+    ConfigError,
+    CorruptRunError,
+    InputError,
+    TokenizerMismatchError,
+    UnsupportedModelError,
+)
+from jeton.starter import library_files
+from jeton.testing.models import tiny_language_model, tiny_model, tiny_tokenizer
+from jeton.transfer.hypernetwork import (
+    Hypernetwork,
+    HypernetworkConfig,
+    fingerprint,
+    load_hypernetwork,
+    pad_parts,
+)
+from jeton.transfer.sentinel import Key, lock_model
+from jeton.transfer.zett_training import ZettTraining, train_hypernetwork
+
+SMALL = {"min_vocab": 300, "max_vocab": 400, "batch": 2, "length": 32, "width": 16}
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary.from_tokenizer_json(tiny_tokenizer().to_str())
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    files = library_files()
+    return [files[name].read_text(encoding="utf-8") for name in ("ast.py", "abc.py")]
+
+
+def network_for(vocabulary: Vocabulary, columns: int = 12) -> Hypernetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Hypernetwork(
+            HypernetworkConfig(columns, fingerprint(vocabulary), width=8, num_layers=1)
+        )
+        torch.nn.init.normal_(network.leave.weight)
+    return network.eval()
+
+
+def test_an_untrained_network_is_the_mean_of_the_parts(vocabulary: Vocabulary):
+    network = Hypernetwork(HypernetworkConfig(12, fingerprint(vocabulary), width=8, num_layers=1))
+    rows = torch.randn((20, 12), generator=torch.Generator().manual_seed(1))
+    made = network.predict(rows, [[3], [4, 5], [1, 2, 9]])
+    expected = torch.stack([rows[3], rows[[4, 5]].mean(0), rows[[1, 2, 9]].mean(0)])
+    torch.testing.assert_close(made, expected)
+
+
+def test_padding_and_order_do_not_change_a_prediction(vocabulary: Vocabulary):
+    network = network_for(vocabulary)
+    rows = torch.randn((20, 12), generator=torch.Generator().manual_seed(1))
+    spellings = [[1, 2, 9, 4], [3], [4, 5], list(range(12))]
+    together = network.predict(rows, spellings)
+    for index, spelling in enumerate(spellings):
+        alone = network.predict(rows, [spelling])[0]
+        torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=1e-5)
+    assert torch.equal(together[1], rows[3])  # one part: the row itself
+    torch.testing.assert_close(together[3], rows[:12].mean(0))  # longer than the network sees
+    assert not torch.allclose(together[2], rows[[4, 5]].mean(0))
+    assert pad_parts([[1], [2, 3]]).tolist() == [[1, -1], [2, 3]]
+
+
+def test_a_saved_network_is_the_same(vocabulary: Vocabulary, tmp_path: Path):
+    network = network_for(vocabulary)
+    network.save(tmp_path)
+    loaded = load_hypernetwork(tmp_path, vocabulary)
+    rows = torch.randn((20, 12))
+    assert torch.equal(loaded.predict(rows, [[1, 2]]), network.predict(rows, [[1, 2]]))
+
+
+def test_other_networks_are_refused(vocabulary: Vocabulary, tmp_path: Path):
+    with pytest.raises(InputError, match="holds no hypernetwork"):
+        load_hypernetwork(tmp_path, vocabulary)
+    network = Hypernetwork(HypernetworkConfig(4, "another", width=8, num_layers=1))
+    network.save(tmp_path)
+    with pytest.raises(TokenizerMismatchError, match="another source"):
+        load_hypernetwork(tmp_path, vocabulary)
+    (tmp_path / "model.safetensors").write_bytes(b"{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_hypernetwork(tmp_path, vocabulary)
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "other"}))
+    with pytest.raises(InputError, match="kind"):
+        load_hypernetwork(tmp_path, vocabulary)
+
+
+def test_training_lowers_the_loss_and_resumes(texts: list[str], tmp_path: Path):
+    lm = tiny_language_model("llama")
+    before = {name: value.clone() for name, value in lm.model.state_dict().items()}
+    options = ZettTraining(steps=8, warmup_steps=4, steps_per_tokenizer=4, num_layers=1, **SMALL)
+    straight, result = train_hypernetwork(lm.model, lm.vocabulary, texts, options, seed=1)
+    assert result.steps == 12 and result.curve
+
+    class KilledError(Exception):
+        pass
+
+    class Killer:
+        def track(self, items, total, what, unit):
+            for index, item in enumerate(items):
+                if index == 6:
+                    raise KilledError
+                yield item
+
+        def stage(self, what):
+            pass
+
+    file = tmp_path / "zett.pt"
+    every = {"checkpoint": file, "seed": 1}
+    often = ZettTraining(
+        steps=8,
+        warmup_steps=4,
+        steps_per_tokenizer=4,
+        num_layers=1,
+        checkpoint_s=0.0,
+        **SMALL,
+    )
+    with pytest.raises(KilledError):
+        train_hypernetwork(lm.model, lm.vocabulary, texts, often, progress=Killer(), **every)
+    resumed, again = train_hypernetwork(lm.model, lm.vocabulary, texts, often, **every)
+    assert again.steps == 12
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    for name, value in lm.model.state_dict().items():
+        assert torch.equal(value, before[name]), f"the model's {name} was changed"
+    with pytest.raises(CorruptRunError, match="other options"):
+        train_hypernetwork(lm.model, lm.vocabulary, texts, ZettTraining(**SMALL), **every)
+
+
+def test_training_needs_text(vocabulary: Vocabulary):
+    with pytest.raises(ConfigError, match="20 kB"):
+        train_hypernetwork(tiny_model("llama"), vocabulary, ["a"], ZettTraining(**SMALL))
+
+
+@pytest.mark.parametrize("bad", [{"min_vocab": 10}, {"unigram": 2.0}, {"steps": 0}, {"lr": 0.0}])
+def test_bad_training_options_are_refused(bad: dict):
+    with pytest.raises(ConfigError):
+        ZettTraining(**bad)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_a_locked_model_gives_permuted_logits(rotate: bool):
+    model = tiny_model("llama", tie_word_embeddings=False)
+    for layer in model.model.layers:
+        torch.nn.init.uniform_(layer.input_layernorm.weight, 0.5, 1.5)
+    torch.nn.init.uniform_(model.model.norm.weight, 0.5, 1.5)
+    key = Key.derive("open sesame", 64)
+    with pytest.warns(UserWarning, match="not encrypted"):
+        locked = lock_model(model, key, rotate=rotate)
+    ids = [3, 1, 4, 1, 5, 9, 2, 6]
+    with torch.inference_mode():
+        plain = model(input_ids=torch.tensor([ids])).logits
+        found = locked(input_ids=torch.tensor([key.lock(ids)])).logits
+    expected = plain[..., torch.from_numpy(key.old_id)]
+    if rotate:
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    else:
+        assert torch.equal(found, expected)
+    rows, old = locked.get_input_embeddings().weight, model.get_input_embeddings().weight
+    is_copy = torch.equal(rows, old[torch.from_numpy(key.old_id)])
+    assert is_copy is not rotate
+    assert locked.config.eos_token_id == key.lock([model.config.eos_token_id])[0]
+
+
+def test_keys_differ_and_are_stable():
+    a, b = Key.derive("a", 1000), Key.derive("b", 1000)
+    assert a.new_id.tolist() == Key.derive("a", 1000).new_id.tolist()
+    assert (a.new_id != b.new_id).mean() > 0.9
+    assert b.unlock(b.lock(range(1000))) == list(range(1000))
+    with pytest.raises(TokenizerMismatchError):
+        a.lock([1000])
+
+
+@pytest.mark.filterwarnings("ignore:a locked model")
+def test_what_cannot_be_turned_is_refused():
+    key = Key.derive("a", 64)
+    with pytest.raises(UnsupportedModelError, match="rotate=False"):
+        lock_model(tiny_model("gpt2"), key)
+    with pytest.raises(TokenizerMismatchError, match="64 ids"):
+        lock_model(tiny_model("llama", vocab_size=70), key)
+    lock_model(tiny_model("gpt2"), key, rotate=False)
