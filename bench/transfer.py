@@ -4,10 +4,10 @@ python bench/transfer.py [--json] [--quick] [--only SECTION ...] [--hypernetwork
 
 Sections: zero_shot, healing, extension, bytes, distillation, large. The source is the starter
 model; the destination is a BPE vocabulary of the same size, learned on the part of Python's
-standard library that the model never read; figures are of the held-out tenth of it. "gap" is bits per byte
-of the destination minus that of the control: the source itself, trained for the same CPU seconds
-on the same text. Times are CPU seconds of one thread. A section that was not run leaves its rows
-without a measurement.
+standard library that the model never read; figures are of the held-out tenth of it. "gap" is bits
+per byte of the destination minus that of the control: the source itself, trained for the same CPU
+seconds on the same text. Times are CPU seconds of one thread. A section that was not run leaves its
+rows without a measurement.
 """
 
 import argparse
