@@ -14,6 +14,7 @@ from jeton.cli import (
     draft,
     extend,
     generate,
+    hypernetwork,
     methods,
     prune,
     retrofit,
@@ -30,7 +31,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = (retrofit, transfer, extend, prune, distill, audit, score, generate, draft, methods, demo)
+_VERBS = (
+    retrofit,
+    transfer,
+    extend,
+    prune,
+    distill,
+    hypernetwork,
+    audit,
+    score,
+    generate,
+    draft,
+    methods,
+    demo,
+)
 for verb in _VERBS:
     verb.register(app)
 
