@@ -155,6 +155,53 @@ def test_moved_model_saves_and_loads(
         assert loaded(input_ids=ids).logits.shape[-1] == destination.vocab_size
 
 
+ENCODERS = ("bert", "roberta", "distilbert", "modernbert")
+
+
+def tiny_encoder(family: str, vocab_size: int):
+    """A random masked language model."""
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    sizes = {
+        "vocab_size": vocab_size, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64,
+        "dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4,
+    }  # fmt: skip
+    names = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    names |= {"cls_token_id": 0, "sep_token_id": 0}
+    known = AutoConfig.for_model(family).to_dict()
+    config = AutoConfig.for_model(
+        family, **{k: v for k, v in {**sizes, **names}.items() if k in known}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForMaskedLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_encoders_move_too(
+    family: str, source: Vocabulary, destination: Vocabulary, tmp_path: Path
+):
+    from transformers import AutoModelForMaskedLM
+
+    model = tiny_encoder(family, source.vocab_size + 6)
+    ids = torch.arange(0, 24)[None]
+    same, _ = transplant(model, source, source, Mean())
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits[..., : source.vocab_size]
+        assert torch.equal(same(input_ids=ids).logits, expected)
+    moved, result = transplant(model, source, destination, Mean())
+    assert (result.output_bias is None) == (model.get_output_embeddings().bias is None)
+    is_tied = moved.get_input_embeddings().weight is moved.get_output_embeddings().weight
+    assert is_tied == (model.get_input_embeddings().weight is model.get_output_embeddings().weight)
+    moved.save_pretrained(tmp_path)
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        found = loaded(input_ids=ids).logits
+        assert torch.equal(found, moved(input_ids=ids).logits)
+        assert found.shape[-1] == destination.vocab_size
+
+
 def test_special_ids_follow_their_names(source: Vocabulary, destination: Vocabulary):
     model = tiny_model("llama", vocab_size=source.vocab_size)
     model.config.bos_token_id = source.special_tokens["<s>"]

@@ -15,7 +15,14 @@ from jeton.errors import ConfigError, CorruptRunError
 from jeton.testing.models import tiny_model, tiny_tokenizer
 from jeton.transfer.alignment import align, cut_row
 from jeton.transfer.contract import HealInput
-from jeton.transfer.healers.alm import _LEAST, Alm, _Objective, binarised_divergence
+from jeton.transfer.guide import Guides
+from jeton.transfer.healers.alm import (
+    _LEAST,
+    Alm,
+    _Objective,
+    binarised_divergence,
+    shared_divergence,
+)
 from jeton.transfer.healers.cross_entropy import CrossEntropy
 from jeton.transfer.healers.schedule import parse_shares
 from jeton.transfer.healers.uld import sorted_distance
@@ -138,8 +145,34 @@ def test_debiased_chunks_carry_the_probability_of_their_end(words: Vocabulary):
     assert not torch.isclose(plain.loss(batch)[0], debiased.loss(batch)[0])
     inputs.teacher.load_state_dict(inputs.model.state_dict())
     inputs.model.zero_grad()
-    debiased.loss(batch)[0].backward()  # the student is the teacher: nothing to learn
+    again = _Objective(Alm(**SMALL, cross_entropy=0.0, shared=1.0, precision="float32"), inputs)
+    again.loss(batch)[0].backward()  # the student is the teacher: nothing to learn
     assert max(float(p.grad.abs().max()) for p in inputs.model.parameters()) < 1e-9
+
+
+def test_guides_are_kept_and_do_not_depend_on_their_batch(words: Vocabulary, letters: Vocabulary):
+    inputs = make_input(words, letters)
+    guides = Guides(inputs, debias=True, top_k=4, precision="float32")
+    starts = [0, 24, 40]
+    rows = torch.stack([inputs.token_ids[s : s + 17] for s in starts])
+    together = guides.of_batch(Batch(rows, starts, [False] * 3))
+    assert guides.of_batch(Batch(rows[1:2], starts[1:2], [False]))[0] is together[1]
+    alone = Guides(inputs, debias=True, top_k=4, precision="float32", keep=False)
+    (other,) = alone.of_batch(Batch(rows[1:2], starts[1:2], [False]))
+    assert torch.equal(other.logprob, together[1].logprob)
+    assert other.token_ids.shape == (len(other.position), 4)
+    assert int(other.token_ids.max()) < words.vocab_size
+    assert not alone.kept
+
+
+def test_shared_divergence_is_least_at_the_teacher():
+    teacher = torch.tensor([[0.5, 0.2], [0.9, 0.05]], dtype=torch.float64)
+    student = teacher.log().requires_grad_()
+    shared_divergence(teacher, student).sum().backward()
+    # Along every direction that keeps the sum of all probabilities: p_i (1/p_i - 1/p_rest) = 0.
+    rest = 1 - teacher.sum(-1, keepdim=True)
+    expected = -teacher + rest * teacher / rest
+    torch.testing.assert_close(student.grad, expected)
 
 
 def test_alignment_pairs_every_shared_byte(words: Vocabulary, letters: Vocabulary):

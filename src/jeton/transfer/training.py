@@ -107,9 +107,41 @@ class Objective(Protocol):
         """Return the parameters to train; what is in no group stays as it is."""
         ...
 
+    def stride(self, length: int) -> int:
+        """Return the distance between places where rows of a length may begin; 1 for anywhere."""
+        ...
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return two sums over the batch's tokens: the loss, and the cross-entropy in nats."""
         ...
+
+
+class LanguageModelLoss:
+    """The objective of every healer that needs no teacher.
+
+    Args:
+        options: Of the healer.
+        model: The destination model.
+        groups: What it moves.
+    """
+
+    def __init__(self, options: TrainingOptions, model: Any, groups: list[Group]) -> None:
+        self.options, self.model, self._groups = options, model, groups
+        self._summed = maybe_compiled(cross_entropy_sum, options)
+
+    def groups(self) -> list[Group]:
+        """Return the parameters to train."""
+        return self._groups
+
+    def stride(self, length: int) -> int:
+        """Return 1: rows begin anywhere."""
+        return 1
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy in nats twice."""
+        rows = batch.token_ids.to(self.model.device)
+        loss = self._summed(self.model, rows, self.options.precision)
+        return loss, loss.detach()
 
 
 def train(options: TrainingOptions, inputs: HealInput, objective: Objective) -> HealResult:
@@ -181,6 +213,7 @@ class _Run:
         self.length = row_length(self.model, options, len(inputs.token_ids))
         self.rows = max(1, options.batch_tokens // self.length)
         self.micro_rows = max(1, options.micro_tokens // self.length)
+        self.stride = objective.stride(self.length)
         self.groups = objective.groups()
         self.optimizer = torch.optim.AdamW(
             [{"params": list(group.parameters)} for group in self.groups],
@@ -286,7 +319,8 @@ class _Run:
             has_replay = replay is not None and len(replay) > self.length
             is_replay.append(use_replay and has_replay)
             ids = replay if is_replay[-1] and replay is not None else self.inputs.token_ids
-            starts.append(int(rng.integers(0, len(ids) - self.length)))
+            start = int(rng.integers(0, len(ids) - self.length))
+            starts.append(start - start % self.stride)
             rows.append(ids[starts[-1] : starts[-1] + self.length + 1])
         return Batch(torch.stack(rows), starts, is_replay)
 

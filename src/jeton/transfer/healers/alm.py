@@ -5,21 +5,20 @@ Matching", https://arxiv.org/abs/2503.20083 (binarised f-divergence, tau = 100, 
 Differs from the source: the loss is multiplied by tau, so that its gradient is of the size of
 cross-entropy's; chunks are summed and divided by the number of student tokens; a chunk that ends
 before white space or the end of a text is debiased by the probability of such a next token, others
-are not; an ordinary cross-entropy is added with a weight of its own.
-Cost: a forward pass of the teacher beside the training step; one log-sum-exp more per chunk.
+are not; cross-entropy is added with a weight of its own; and where both models stand at the same
+byte, the probabilities of likely tokens that both have can be matched too (`shared`).
+Cost: a forward pass of the teacher for each new row; a row that comes again costs none.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from jeton.core.vocabulary import TokenKind, Vocabulary
 from jeton.errors import ConfigError
-from jeton.transfer.alignment import AlignedRow, align_inputs, cut_row, pad_rows
 from jeton.transfer.contract import HealInput, HealResult
+from jeton.transfer.guide import Guide, Guides, ending_logprob, opening_ids, running_sums, scored
 from jeton.transfer.training import (
     Batch,
     Group,
@@ -45,6 +44,9 @@ class Alm(TrainingOptions):
         debias: Whether chunks before white space are compared together with their end.
         weight: Of the likelihood matching.
         cross_entropy: Weight of the ordinary cross-entropy.
+        shared: Weight of matching the next token where both models stand at the same byte, over
+            the teacher's `top_k` likeliest tokens that the student has too, and all others as one.
+        top_k: See `shared`.
         embeddings_only: Share of the steps, at the start, that train the embeddings alone.
     """
 
@@ -53,6 +55,8 @@ class Alm(TrainingOptions):
     debias: bool = True
     weight: float = 1.0
     cross_entropy: float = 1.0
+    shared: float = 0.0
+    top_k: int = 16
     embeddings_only: float = 0.1
 
     needs_teacher: ClassVar[bool] = True
@@ -63,11 +67,13 @@ class Alm(TrainingOptions):
             raise ConfigError(
                 f"divergence must be one of {', '.join(_DIVERGENCES)}; got {self.divergence!r}"
             )
-        if self.tau <= 0 or min(self.weight, self.cross_entropy) < 0:
+        if self.tau <= 0 or min(self.weight, self.cross_entropy, self.shared) < 0:
             raise ConfigError(
-                "tau must be above 0, weight and cross_entropy 0 or more; got "
-                f"{self.tau}, {self.weight} and {self.cross_entropy}"
+                "tau must be above 0, weight, cross_entropy and shared 0 or more; got "
+                f"{self.tau}, {self.weight}, {self.cross_entropy} and {self.shared}"
             )
+        if self.top_k < 1:
+            raise ConfigError(f"top_k must be 1 or more, got {self.top_k}")
         if not 0 <= self.embeddings_only <= 1:
             raise ConfigError(f"embeddings_only must lie in [0, 1], got {self.embeddings_only}")
 
@@ -98,18 +104,29 @@ def binarised_divergence(
     return given.exp() * (given - wanted) - torch.expm1(given) * (not_given - not_wanted)
 
 
+def shared_divergence(probability: Tensor, logprob: Tensor) -> Tensor:
+    """Return the cross-entropy over some tokens, and all others as one, at each position.
+
+    Args:
+        probability: The teacher's, shape (positions, k).
+        logprob: The student's, shape (positions, k); gradients flow.
+    """
+    rest = (1 - probability.sum(-1)).clamp(min=0)
+    student_rest = torch.log(-torch.expm1(logprob.logsumexp(-1).clamp(max=_LEAST)))
+    return -(probability * logprob).sum(-1) - rest * student_rest
+
+
 class _Objective:
     """Likelihood matching on the chunks of a batch, and cross-entropy."""
 
     def __init__(self, options: Alm, inputs: HealInput) -> None:
-        self.options, self.model, self.teacher = options, inputs.model, inputs.teacher
-        self.domain, self.replay = align_inputs(inputs)
-        assert inputs.teacher_vocabulary is not None
-        self.opens = _opens_boundary(inputs.vocabulary, inputs.model)
-        self.teacher_opens = _opens_boundary(inputs.teacher_vocabulary, inputs.teacher)
-        config = self.teacher.config.get_text_config(decoder=True)
-        self.teacher_limit = getattr(config, "max_position_embeddings", None) or 1 << 30
-        self.scores = maybe_compiled(_scores, options)
+        self.options, self.model = options, inputs.model
+        top_k = options.top_k if options.shared else 0
+        self.guides = Guides(
+            inputs, debias=options.debias, top_k=top_k, precision=options.precision
+        )
+        self.opens = opening_ids(inputs.vocabulary).to(inputs.model.device)
+        self.forward = maybe_compiled(forward_logits, options)
 
     def groups(self) -> list[Group]:
         return [
@@ -117,98 +134,38 @@ class _Objective:
             Group(body_parameters(self.model), self.options.lr_body, self.options.embeddings_only),
         ]
 
+    def stride(self, length: int) -> int:
+        return max(1, length // 2)
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        rows = self._aligned(batch)
-        precision = self.options.precision
+        guides = self.guides.of_batch(batch)
         ids = batch.token_ids.to(self.model.device)
-        given, opens = self.scores(self.model, ids, self.opens, precision)
-        with torch.no_grad():
-            padded = pad_rows(rows).to(self.teacher.device)
-            wanted, teacher_opens = _scores(self.teacher, padded, self.teacher_opens, precision)
-        matched = self._match(rows, batch.token_ids, (given, opens), (wanted, teacher_opens))
-        nats = -given.sum()
-        weight = self.options.weight * self.options.tau
-        return weight * matched + self.options.cross_entropy * nats, nats.detach()
+        logits, logprobs = scored(self.model, ids, self.options.precision, self.forward)
+        nats = -logprobs.sum()
+        loss = self.options.cross_entropy * nats
+        sums = running_sums(logprobs)
+        for index, guide in enumerate(guides):
+            row = (logits[index], logprobs[index], ids[index])
+            loss = loss + self._match(guide, row, sums[index])
+        return loss, nats.detach()
 
-    def _aligned(self, batch: Batch) -> list[AlignedRow]:
-        length = batch.token_ids.shape[1] - 1
-        rows = []
-        for start, is_replay in zip(batch.starts, batch.is_replay, strict=True):
-            text = self.replay if is_replay else self.domain
-            assert text is not None
-            rows.append(cut_row(text, start, length, self.teacher_limit))
-        return rows
-
-    def _match(
-        self,
-        rows: list[AlignedRow],
-        token_ids: Tensor,
-        student: tuple[Tensor, Tensor],
-        teacher: tuple[Tensor, Tensor],
-    ) -> Tensor:
-        """Return the divergence summed over the chunks of all rows."""
-        opens = self.opens.cpu()[token_ids[:, 1:]]
-        opens = torch.cat([opens, opens.new_ones(len(opens), 1)], 1)  # (rows, length + 1)
-        xs_student: list[Tensor] = []
-        xs_teacher: list[Tensor] = []
-        for index, row in enumerate(rows):
-            if len(row.student_index) < 2:
-                continue
-            at_white = opens[index][torch.from_numpy(row.student_index[1:])]
-            for xs, (logprobs, ends), at in (
-                (xs_student, student, row.student_index),
-                (xs_teacher, teacher, row.teacher_index),
-            ):
-                xs.append(_chunks(logprobs[index], ends[index], at, at_white, self.options.debias))
-        if not xs_student:
-            return student[0].sum() * 0.0
-        wanted = torch.cat(xs_teacher).to(student[0].device)
-        given = torch.cat(xs_student)
-        # A chunk at the very end of a row has no next token, and so no probability of its end.
-        is_known = torch.isfinite(wanted) & torch.isfinite(given)
-        return binarised_divergence(
-            wanted[is_known], given[is_known], self.options.tau, self.options.divergence
-        ).sum()
-
-
-def _chunks(
-    logprobs: Tensor, ends: Tensor, at: np.ndarray, at_white: Tensor, debias: bool
-) -> Tensor:
-    """Return the log-probability of each chunk, shape (chunks,); NaN where it has no end.
-
-    Args:
-        logprobs: Of the tokens after the first one, shape (length,).
-        ends: Log-probability that a boundary follows each token but the last, shape (length,).
-        at: Index of the token that ends each chunk, the first one's beginning included.
-        at_white: Whether white space or the end of the text follows each chunk.
-        debias: Whether to add the probability of the end.
-    """
-    index = torch.from_numpy(at).to(logprobs.device)
-    sums = torch.cat([logprobs.new_zeros(1), logprobs.double().cumsum(0).to(logprobs.dtype)])
-    x = sums[index[1:]] - sums[index[:-1]]
-    if not debias:
-        return x
-    padded = torch.cat([ends, ends.new_full((1,), float("nan"))])
-    return x + torch.where(at_white.to(x.device), padded[index[1:]], 0.0)
-
-
-def _scores(model: Any, rows: Tensor, opens: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities of tokens 1 ... and of a boundary after tokens 0 ..., in nats.
-
-    Both have shape (rows, length); `opens` says which of the model's rows begin a boundary.
-    """
-    logits = forward_logits(model, rows[:, :-1], precision)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total = logits.logsumexp(-1)
-    picked = logits.gather(-1, rows[:, 1:, None])[..., 0]
-    boundary = logits.masked_fill(~opens, float("-inf")).logsumexp(-1)
-    return picked - total, boundary - total
-
-
-def _opens_boundary(vocabulary: Vocabulary, model: Any) -> Tensor:
-    """Return which rows begin with white space or end a text, shape (num_embeddings,), bool."""
-    opens = torch.zeros(model.get_input_embeddings().weight.shape[0], dtype=torch.bool)
-    for token_id, data in enumerate(vocabulary.tokens):
-        is_special = vocabulary.kinds[token_id] == TokenKind.SPECIAL
-        opens[token_id] = bool(is_special) or data[:1].isspace()
-    return opens.to(model.device)
+    def _match(self, guide: Guide, row: tuple[Tensor, Tensor, Tensor], sums: Tensor) -> Tensor:
+        """Return the weighted divergences of one row, summed."""
+        logits, logprobs, ids = row
+        device, options = logits.device, self.options
+        first, last = guide.first.to(device), guide.last.to(device)
+        x = sums[last] - sums[first]
+        if bool(guide.at_white.any()):
+            white = guide.at_white.nonzero()[:, 0].to(device)
+            ends = ending_logprob(logits, logprobs, ids, last[white], self.opens)
+            x = x.index_add(0, white, ends)
+        wanted = guide.logprob.to(device, x.dtype)
+        chunks = binarised_divergence(wanted, x, options.tau, options.divergence)
+        total = options.weight * options.tau * chunks.sum()
+        if options.shared and len(guide.position):
+            at = guide.position.to(device)
+            normaliser = logits[at, ids[at + 1]] - logprobs[at]
+            chosen = logits[at[:, None], guide.token_ids.to(device)] - normaliser[:, None]
+            likely = guide.probability.to(device, chosen.dtype)
+            total = total + options.shared * shared_divergence(likely, chosen).sum()
+        return total

@@ -9,18 +9,14 @@ Cost: one training step of the model per batch.
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from jeton.errors import ConfigError
 from jeton.transfer.contract import HealInput, HealResult
 from jeton.transfer.training import (
-    Batch,
     Group,
+    LanguageModelLoss,
     TrainingOptions,
     body_parameters,
-    cross_entropy_sum,
     embedding_parameters,
-    maybe_compiled,
     train,
 )
 
@@ -42,23 +38,8 @@ class CrossEntropy(TrainingOptions):
 
     def heal(self, inputs: HealInput) -> HealResult:
         """Train `inputs.model` in place; see `Healer.heal`."""
-        return train(self, inputs, _Objective(self, inputs))
-
-
-class _Objective:
-    """The language-model loss of the rows."""
-
-    def __init__(self, options: CrossEntropy, inputs: HealInput) -> None:
-        self.options, self.model = options, inputs.model
-        self.summed = maybe_compiled(cross_entropy_sum, options)
-
-    def groups(self) -> list[Group]:
-        return [
-            Group(embedding_parameters(self.model), self.options.lr_embeddings),
-            Group(body_parameters(self.model), self.options.lr_body, self.options.embeddings_only),
+        groups = [
+            Group(embedding_parameters(inputs.model), self.lr_embeddings),
+            Group(body_parameters(inputs.model), self.lr_body, self.embeddings_only),
         ]
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        rows = batch.token_ids.to(self.model.device)
-        loss = self.summed(self.model, rows, self.options.precision)
-        return loss, loss.detach()
+        return train(self, inputs, LanguageModelLoss(self, inputs.model, groups))

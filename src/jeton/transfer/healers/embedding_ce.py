@@ -10,16 +10,12 @@ body.
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from jeton.transfer.contract import HealInput, HealResult
 from jeton.transfer.training import (
-    Batch,
     Group,
+    LanguageModelLoss,
     TrainingOptions,
-    cross_entropy_sum,
     embedding_parameters,
-    maybe_compiled,
     train,
 )
 
@@ -30,20 +26,5 @@ class EmbeddingCe(TrainingOptions):
 
     def heal(self, inputs: HealInput) -> HealResult:
         """Train the embeddings of `inputs.model` in place; see `Healer.heal`."""
-        return train(self, inputs, _Objective(self, inputs))
-
-
-class _Objective:
-    """The language-model loss of the rows, moved by the embeddings alone."""
-
-    def __init__(self, options: EmbeddingCe, inputs: HealInput) -> None:
-        self.options, self.model = options, inputs.model
-        self.summed = maybe_compiled(cross_entropy_sum, options)
-
-    def groups(self) -> list[Group]:
-        return [Group(embedding_parameters(self.model), self.options.lr_embeddings)]
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        rows = batch.token_ids.to(self.model.device)
-        loss = self.summed(self.model, rows, self.options.precision)
-        return loss, loss.detach()
+        groups = [Group(embedding_parameters(inputs.model), self.lr_embeddings)]
+        return train(self, inputs, LanguageModelLoss(self, inputs.model, groups))

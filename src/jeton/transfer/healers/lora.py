@@ -19,12 +19,10 @@ from torch import Tensor
 from jeton.errors import ConfigError, MissingExtraError, UnsupportedModelError
 from jeton.transfer.contract import HealInput, HealResult
 from jeton.transfer.training import (
-    Batch,
     Group,
+    LanguageModelLoss,
     TrainingOptions,
-    cross_entropy_sum,
     embedding_parameters,
-    maybe_compiled,
     train,
 )
 
@@ -55,26 +53,11 @@ class Lora(TrainingOptions):
             MissingExtraError: PEFT is not installed.
         """
         with _adapted(inputs.model, self, inputs.seed) as adapters:
-            return train(self, inputs, _Objective(self, inputs, adapters))
-
-
-class _Objective:
-    """The language-model loss of the rows, moved by adapters and embeddings."""
-
-    def __init__(self, options: Lora, inputs: HealInput, adapters: list[Tensor]) -> None:
-        self.options, self.model, self.adapters = options, inputs.model, adapters
-        self.summed = maybe_compiled(cross_entropy_sum, options)
-
-    def groups(self) -> list[Group]:
-        return [
-            Group(embedding_parameters(self.model), self.options.lr_embeddings),
-            Group(self.adapters, self.options.lr_body),
-        ]
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        rows = batch.token_ids.to(self.model.device)
-        loss = self.summed(self.model, rows, self.options.precision)
-        return loss, loss.detach()
+            groups = [
+                Group(embedding_parameters(inputs.model), self.lr_embeddings),
+                Group(adapters, self.lr_body),
+            ]
+            return train(self, inputs, LanguageModelLoss(self, inputs.model, groups))
 
 
 @contextlib.contextmanager

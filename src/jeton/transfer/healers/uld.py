@@ -90,6 +90,9 @@ class _Objective:
             Group(body_parameters(self.model), self.options.lr_body, self.options.embeddings_only),
         ]
 
+    def stride(self, length: int) -> int:
+        return 1
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         ids = batch.token_ids.to(self.model.device)
         length = ids.shape[1] - 1
