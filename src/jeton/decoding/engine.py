@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from jeton.decoding.calibration import Calibration
@@ -20,6 +21,7 @@ from jeton.decoding.contract import (
 from jeton.decoding.filters import Processor, TreeLogits
 from jeton.decoding.sizing import best_num_nodes
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
+from jeton.lm.bitwise import near_tie_margin
 from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
 from jeton.lm.runner import Runner
@@ -72,20 +74,38 @@ class DecodingLoop:
         self.runner = runner or Runner(lm.model)
         self.stats = DecodingStats()
         self._calibration = Calibration()
-        self._wants_hidden, self._wants_logits = verifier.needs_hidden, False
+        self.wants_hidden, self._wants_logits = verifier.needs_hidden, False
         self._vocab_size = lm.vocabulary.vocab_size
+        self._may_tie = sampling.temperature == 0 and lm.model.dtype != torch.float32
         if drafter is not None:
             _check_drafter(drafter, verifier, lm, self.runner, draft_model)
-            self._wants_hidden |= "hidden" in drafter.needs
+            self.wants_hidden |= "hidden" in drafter.needs
             self._wants_logits = "logits" in drafter.needs
 
     def run(
         self, token_ids: list[int], max_new_tokens: int, stops: frozenset[int] = frozenset()
     ) -> Generator[tuple[int, ...], None, None]:
         """Yield the tokens of each step; ends at a stop token or at a limit."""
-        left = self._room(len(token_ids), max_new_tokens)
-        stats = self.stats = DecodingStats(num_prompt_tokens=len(token_ids))
         self.runner.reset()
+        left = self.begin(token_ids, max_new_tokens)
+        context = list(token_ids)
+        started = time.perf_counter()
+        logits = self.runner.prefill(token_ids)
+        self.stats.prefill_s += time.perf_counter() - started
+        step = self.first(context, logits)
+        while True:
+            new = self.settle(step, left, stops)
+            left -= len(new)
+            context.extend(new)
+            yield new
+            if left == 0 or new[-1] in stops:
+                return
+            step = self._step(context, left)
+
+    def begin(self, token_ids: list[int], max_new_tokens: int) -> int:
+        """Start with a prompt; return how many tokens may be added."""
+        left = self._room(len(token_ids), max_new_tokens)
+        self.stats = DecodingStats(num_prompt_tokens=len(token_ids))
         started = time.perf_counter()
         if self.drafter is not None:
             self.drafter.begin(
@@ -98,24 +118,23 @@ class DecodingLoop:
                     self.verifier.draws,
                 )
             )
-        context = list(token_ids)
-        logits = self.runner.prefill(token_ids)
-        stats.prefill_s = time.perf_counter() - started
-        step = self._select(Draft([token_ids[-1]], [-1]), logits[None], None, context)
-        while True:
-            stats.num_steps += 1
-            new = _cut(step.token_ids, left, stops)
-            if self.drafter is not None:
-                self._observe(step, new)
-            if self.watch is not None:
-                self.watch(step, new, self._rows)
-            left -= len(new)
-            context.extend(new)
-            stats.num_tokens += len(new)
-            yield new
-            if left == 0 or new[-1] in stops:
-                return
-            step = self._step(context, left)
+        self.stats.prefill_s = time.perf_counter() - started
+        return left
+
+    def first(self, context: list[int], logits: Tensor) -> Step:
+        """Return the step that follows the prompt, from the logits after it."""
+        return self.select(Draft([context[-1]], [-1]), logits[None], None, context)
+
+    def settle(self, step: Step, left: int, stops: frozenset[int]) -> tuple[int, ...]:
+        """Cut a step at a stop token or a limit, tell who must know, and return its tokens."""
+        self.stats.num_steps += 1
+        new = _cut(step.token_ids, left, stops)
+        if self.drafter is not None:
+            self._observe(step, new)
+        if self.watch is not None:
+            self.watch(step, new, self._rows)
+        self.stats.num_tokens += len(new)
+        return new
 
     def _room(self, num_prompt: int, max_new_tokens: int) -> int:
         """Return how many tokens may be added."""
@@ -134,6 +153,16 @@ class DecodingLoop:
 
     def _step(self, context: list[int], left: int) -> Step:
         """Draft after the context, verify in one forward and commit what holds."""
+        tree = self.draft(context, left)
+        started = time.perf_counter()
+        verified = self.runner.verify(tree, hidden=self.wants_hidden)
+        step = self.select(tree, verified.logits, verified.hidden, context)
+        self.runner.commit(list(step.accepted))
+        self.stats.verify_s += time.perf_counter() - started
+        return step
+
+    def draft(self, context: list[int], left: int) -> Draft:
+        """Return the last token with the draft below it; its nodes follow the context."""
         started = time.perf_counter()
         draft = NO_DRAFT
         deepest = left - 1  # the last token is drawn, not drafted
@@ -142,15 +171,8 @@ class DecodingLoop:
             most = min(self.num_draft_tokens, deepest) if is_chain else self.num_draft_tokens
             draft = self._sized(up_to_depth(self.drafter.propose(most), deepest))
         tree = under_root(context[-1], draft)
-        drafted = time.perf_counter()
-        verified = self.runner.verify(tree, hidden=self._wants_hidden)
-        step = self._select(tree, verified.logits, verified.hidden, context)
-        self.runner.commit(list(step.accepted))
-        self.stats.draft_s += drafted - started
-        self.stats.verify_s += time.perf_counter() - drafted
-        if len(tree) > 1:
-            self.stats.count(tree, step.accepted)
-        return step
+        self.stats.draft_s += time.perf_counter() - started
+        return tree
 
     def _sized(self, draft: TokenTree) -> TokenTree:
         """Cut a draft to the nodes that are worth their cost; drawn ones must all be verified."""
@@ -159,7 +181,7 @@ class DecodingLoop:
         survival = self._calibration.survival(draft)
         return draft.prune(best_num_nodes(survival, self.cost), survival)
 
-    def _select(
+    def select(
         self, tree: Draft, logits: Tensor, hidden: Tensor | None, context: list[int]
     ) -> Step:
         """Drop padded rows, apply the filters and let the verifier decide."""
@@ -168,6 +190,12 @@ class DecodingLoop:
         rows = TreeLogits(raw, tree, context, self.sampling, self.processors, states)
         self._rows = rows  # for whoever watches
         chosen = self.verifier.select(tree, rows, len(context))
+        if self._may_tie and len(tree) > self.runner.max_exact_nodes:
+            best = raw[list(chosen.path)].topk(2, dim=-1).values
+            margin = near_tie_margin(best, self.lm.model.dtype)
+            self.stats.num_near_ties += int((best[:, 0] - best[:, 1] <= margin).sum())
+        if len(tree) > 1:
+            self.stats.count(tree, chosen.path)
         accepted = [tree.token_ids[node] for node in chosen.path[1:]]
         return Step(
             tree,

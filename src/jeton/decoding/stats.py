@@ -7,13 +7,19 @@ from jeton.lm.tree import TokenTree
 
 @dataclass(slots=True)
 class DecodingStats:
-    """What a generation did; times in seconds of wall clock."""
+    """What a generation did; times in seconds of wall clock.
+
+    `num_near_ties` counts greedy choices in bf16 or float16 whose two best logits lay within
+    rounding, in forwards that do not promise the bits of single steps: there, and only there, the
+    text may depend on the drafts.
+    """
 
     num_prompt_tokens: int = 0
     num_tokens: int = 0
     num_steps: int = 0
     num_proposed: int = 0
     num_accepted: int = 0
+    num_near_ties: int = 0
     prefill_s: float = 0.0
     draft_s: float = 0.0
     verify_s: float = 0.0

@@ -8,9 +8,6 @@ from a table, and the head sees only the rows whose logits are wanted.
 Whether a model is Llama-like is read off its modules, and then proven: `recognise` gives a plan
 only for modules it knows in every part, and the runner compares its logits with those of the
 model on a dry run before it is used.
-
-Rows do not depend on each other's number (`LeanForward.width`): with packed weights on the CPU the
-logits of a node are the same bits in any tree of up to 32 nodes.
 """
 
 import math
@@ -30,7 +27,6 @@ from jeton.lm.tree import TokenTree
 KEY_STEP = 16  # visible keys are a multiple of it, so that sums over keys are blocked alike
 MAX_EXACT_NODES = 32  # widest forward whose rows have the bits of narrow ones
 _STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
-_HEAD_BLOCK = 32  # query rows that the attention of torch takes at a time
 _LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 Rows = Callable[[Tensor], Tensor]
@@ -59,7 +55,13 @@ class _Layer:
 
 
 class LeanForward:
-    """The decoder of one model as a plan of few operators; holds no state of a text."""
+    """The decoder of one model as a plan of few operators; holds no state of a text.
+
+    Attributes:
+        max_exact_nodes: Of a forward whose logits are the bits of single steps; 0 promises nothing.
+    """
+
+    max_exact_nodes = 0
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Read the plan off the model's modules.
@@ -108,16 +110,9 @@ class LeanForward:
     def width(self, num_nodes: int) -> int:
         """Return how many nodes to run so that the rows of `num_nodes` have their usual bits.
 
-        One row goes another way through a product than several do, and so do the last one or two
-        rows of a block of queries in float32. Weights that are not packed promise nothing.
+        One row can go another way through oneDNN's products than several do.
         """
-        if not self.is_packed:
-            return num_nodes
-        wide = max(num_nodes, 2)
-        if self.dtype == torch.float32:
-            while self._group * wide % _HEAD_BLOCK in (1, 2):
-                wide += 1
-        return wide
+        return max(num_nodes, 2) if self.is_packed else num_nodes
 
     def run(
         self,

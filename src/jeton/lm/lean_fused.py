@@ -8,6 +8,12 @@ What is folded into the copies of the weights that the plan holds:
 - The halves of each head are interleaved, so that rotation is one product of complex numbers.
 - Heads stand by their number within the group, so that one token's queries need no copy.
 
+The logits of a node are the same bits in every tree of up to 32 nodes, whatever other nodes stand
+between those of its path. MKL's products go through the summed dimension in order and one row at
+a time as soon as there are a few rows, so masked keys add exact zeros in between; sums of
+exponentials, which torch adds up in lanes, are products with ones here. Only where a tree's nodes
+stand on both sides of a multiple of 320 slots can the last bit differ. `lm.bitwise` tries it.
+
 Cost: a float32 copy of all linear weights. Keys in the cache have the interleaved order.
 """
 
@@ -21,9 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from jeton.lm.lean import LeanForward, NotLeanError
+from jeton.lm.lean import MAX_EXACT_NODES, LeanForward, NotLeanError
 
 _PADDING = 16  # constant columns, as many as keep rows aligned; the first one holds the eps
+_SUMMED = 320  # keys per product: longer sums are split by MKL at places that depend on them
+_QUERIES = 6  # fewer take another way through MKL, as do heads above 128; found by trying
+_NODES = 2 * MAX_EXACT_NODES  # from here on torch's attention, which needs no scores in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,8 @@ class _FusedLayer:
 class FusedForward(LeanForward):
     """The plan with weights of its own; in float32 whatever the model's dtype."""
 
+    max_exact_nodes = MAX_EXACT_NODES
+
     def __init__(self, model: PreTrainedModel) -> None:
         """Read the plan off a model and rearrange copies of its weights.
 
@@ -52,6 +63,15 @@ class FusedForward(LeanForward):
         super().__init__(model)
         self.dtype, self.is_packed = torch.float32, True
         self._ones = self._tails = self._turn_table = torch.empty(0)
+        self._columns = torch.empty(1, 0, _PADDING)
+        self._fewest_queries = max(_QUERIES, -(-self._head_dim // 22))
+
+    def width(self, num_nodes: int) -> int:
+        """Return how many nodes to run so that the rows of `num_nodes` have their usual bits.
+
+        A single row takes another way through MKL.
+        """
+        return max(num_nodes, 2)
 
     def _read_weights(self, decoder: Any, head: nn.Linear) -> None:
         norms = [decoder.norm]
@@ -105,6 +125,7 @@ class FusedForward(LeanForward):
                 [query(found[0])[:, 0], key(found[1])[:, 0], found[2].detach().float()]
             )
         head_norm = None
+        attention_in = self._behind_norm(weight, layer.input_layernorm)
         if hasattr(attention, "q_norm"):
             scale = math.sqrt(size)
             each = [n.weight.detach().float() for n in (attention.q_norm, attention.k_norm)]
@@ -113,12 +134,17 @@ class FusedForward(LeanForward):
                 [w[self._interleaved].expand(c, -1) for w, c in zip(each, counts, strict=True)]
             )
             head_norm = head_norm * scale
+            head_norm[: self._heads] *= self._scale
             self._head_eps = size * float(attention.q_norm.variance_epsilon)
+        else:
+            attention_in[:, : self._heads * size] *= self._scale
+            if bias is not None:
+                bias[: self._heads * size] *= self._scale
         out = attention.o_proj.weight.detach().float().t().view(self._heads, size, -1)
         down = mlp.down_proj.weight.detach().float().t()
         inner = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).detach()
         return _FusedLayer(
-            attention_in=self._behind_norm(weight, layer.input_layernorm),
+            attention_in=attention_in,
             attention_bias=bias,
             head_norm=head_norm,
             out=functional.pad(out[self._order].flatten(0, 1), (0, _PADDING)).contiguous(),
@@ -144,13 +170,16 @@ class FusedForward(LeanForward):
         visible = mask.shape[-1]
         bias = mask[:, :, None].expand(-1, nodes, group, visible)
         bias = bias.reshape(-1, 1, nodes * group, visible)
-        attend, normalize = functional.scaled_dot_product_attention, torch._weight_norm_interface
+        missing = max(self._fewest_queries - nodes * group, 0)
+        if missing:
+            bias = functional.pad(bias, (0, 0, 0, missing))
+        attend = self._attend if nodes <= _NODES else functional.scaled_dot_product_attention
+        normalize = torch._weight_norm_interface
         if rows > self._ones.shape[0]:
             self._ones, self._tails = torch.ones(rows, 1), self._tail.repeat(rows, 1)
         ones = self._ones[:rows]
         embedded = functional.embedding(ids.view(-1), self._embedding).float()
         states = torch.cat([embedded, self._tails[:rows]], 1)
-        scale = self._scale
         for layer, cached in zip(self._fused, layers, strict=True):
             normed = normalize(states, ones, 0)[0]
             if layer.attention_bias is None:
@@ -165,7 +194,11 @@ class FusedForward(LeanForward):
             keys, values = cached.write_both(new, slots, visible)
             query = found[:, :queries].view(batch, nodes, group, kv_heads, size)
             query = query.reshape(batch, nodes * group, kv_heads, size).transpose(1, 2)
-            seen = attend(query, keys, values, attn_mask=bias, scale=scale)
+            if missing:
+                query = functional.pad(query, (0, 0, 0, missing))
+            seen = attend(query, keys, values, attn_mask=bias, scale=1.0)
+            if missing:
+                seen = seen[:, :, :-missing]
             seen = seen.transpose(1, 2).reshape(rows, queries)
             states = torch.addmm(states, seen, layer.out)
             inner = torch.mm(normalize(states, ones, 0)[0], layer.mlp_in)
@@ -174,6 +207,34 @@ class FusedForward(LeanForward):
         last = normalize(states[keep], ones[keep], 0)[0]
         logits = torch.mm(last, self._head_in)
         return logits, last[:, : self._size] * self._last_norm
+
+    def _attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, *, attn_mask: Tensor, scale: float
+    ) -> Tensor:
+        """Do what torch's attention does, with sums whose order no other node can change."""
+        batch, kv_heads, rows, size = query.shape
+        visible = keys.shape[2]
+        if visible > self._columns.shape[1]:
+            self._columns = torch.ones(1, 2 * visible, _PADDING)
+        ones = self._columns[:, :visible].expand(batch * kv_heads, -1, -1)
+        flat = query.reshape(batch * kv_heads, rows, size)
+        past = keys.reshape(batch * kv_heads, visible, size).transpose(1, 2)
+        if batch > 1:
+            attn_mask = attn_mask.expand(-1, kv_heads, -1, -1).reshape(-1, rows, visible)
+            scores = torch.baddbmm(attn_mask, flat, past)
+        else:
+            scores = torch.baddbmm(attn_mask[0], flat, past)
+        scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+        summed = values.reshape(batch * kv_heads, visible, size)
+        if visible <= _SUMMED:
+            found, total = torch.bmm(scores, summed), torch.bmm(scores, ones)
+        else:
+            found = total = torch.zeros(())
+            for start in range(0, visible, _SUMMED):
+                part = slice(start, start + _SUMMED)
+                found = torch.baddbmm(found, scores[:, :, part], summed[:, part])
+                total = torch.baddbmm(total, scores[:, :, part], ones[:, part])
+        return found.div_(total[..., :1]).view(batch, kv_heads, rows, size)
 
     def _norm_heads(self, heads: Tensor, weight: Tensor) -> None:
         """Apply the RMS norms of queries and keys in place, shape (rows, heads, head_dim)."""

@@ -93,6 +93,7 @@ class Runner:
         self._takes_positions = "position_ids" in accepted
         self._takes_keep = "logits_to_keep" in accepted
         self._attention = str(getattr(config, "_attn_implementation", ""))
+        self._masks_are_ours = self._attention in ("sdpa", "eager")
         self._additive = model.dtype if self._attention == "eager" else None
         self._cache: DecoderCache = (cache or make_cache)(config, self.max_length)
         self._continues: bool | None = True if self._cache.can_truncate else None
@@ -107,13 +108,14 @@ class Runner:
         )
 
     @property
-    def _masks_are_ours(self) -> bool:
-        return self._attention in ("sdpa", "eager")
-
-    @property
     def forward_kind(self) -> str:
         """What runs the tokens: "lean" or "modules"; `forward_reason` says why."""
         return "modules" if self._lean is None else "lean"
+
+    @property
+    def max_exact_nodes(self) -> int:
+        """Nodes per forward up to which logits are the bits of single steps; 0 promises nothing."""
+        return 0 if self._lean is None else self._lean.max_exact_nodes
 
     @property
     def length(self) -> int:
@@ -253,16 +255,14 @@ class Runner:
     def reset(self) -> None:
         """Forget all tokens; allocated memory stays."""
         self._cache.reset()
-        self._token_ids = []
-        self._pending = None
+        self._token_ids, self._pending = [], None
 
     def fork(self) -> "Runner":
         """Return a runner on a copy of the committed cache; the model is shared."""
         other = copy.copy(self)
         with torch.inference_mode():
             other._cache = self._cache.fork(self.length)
-        other._token_ids = self.token_ids
-        other._pending = None
+        other._token_ids, other._pending = self.token_ids, None
         return other
 
     def _drop_pending(self) -> None:

@@ -1,0 +1,87 @@
+"""Bits of single steps in wide forwards, near ties where that is not promised."""
+
+import random
+
+import pytest
+import torch
+
+from jeton.decoding.contract import Sampling
+from jeton.decoding.create import default_verifier
+from jeton.decoding.engine import DecodingLoop
+from jeton.errors import InputError
+from jeton.lm.bitwise import check_bitwise, near_tie_margin
+from jeton.lm.lean_fused import FusedForward
+from jeton.lm.load import load_model
+from jeton.lm.pack import packed
+from jeton.lm.packed_linear import has_bf16_instructions
+from jeton.lm.runner import Runner
+from jeton.testing.decoding import Adversary, tiny_language_model
+from jeton.testing.models import tiny_model
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("heads", [(4, 2), (4, 4), (4, 1)], ids=str)
+def test_packed_float32_has_the_bits_of_single_steps(family, heads):
+    model = tiny_model(
+        family, num_attention_heads=heads[0], num_key_value_heads=heads[1], head_dim=8
+    )
+    with packed(model):
+        runner = Runner(model)
+        found = check_bitwise(runner)
+    assert found.holds, found.reason
+    assert (found.max_nodes, found.worst) == (32, 0.0)
+    assert runner.max_exact_nodes == 32
+
+
+def test_the_check_finds_what_rounds_differently():
+    runner = Runner(tiny_model("gpt2"))
+    found = check_bitwise(runner)
+    assert not found.holds
+    assert 0 < found.worst < 1e-4
+    assert "round differently" in found.reason
+    assert runner.max_exact_nodes == 0
+    assert runner.length == 0
+
+
+@pytest.fixture(scope="module")
+def starter():
+    try:
+        return load_model("starter", dtype="bfloat16")
+    except InputError:
+        pytest.skip("a checkout without the starter's weights")
+
+
+def run(lm, prompt, drafter, count=16):
+    loop = DecodingLoop(
+        lm, drafter=drafter, verifier=default_verifier(Sampling()), sampling=Sampling()
+    )
+    return [i for new in loop.run(prompt, count) for i in new], loop.stats
+
+
+@pytest.mark.skipif(has_bf16_instructions(), reason="bf16 products are the processor's own here")
+def test_starter_in_bf16_says_the_same_with_any_draft(starter):
+    rng = random.Random(5)
+    with packed(starter.model):
+        assert isinstance(Runner(starter.model)._lean, FusedForward)
+        for trial in range(12):
+            prompt = [rng.randrange(300, 8000) for _ in range(16)]
+            plain, _ = run(starter, prompt, None)
+            for makes_trees in (False, True):
+                drafter = Adversary([*prompt, *plain], seed=trial, makes_trees=makes_trees)
+                found, stats = run(starter, prompt, drafter)
+                assert found == plain
+                assert stats.num_near_ties == 0
+
+
+def test_near_ties_are_counted_where_bits_are_not_promised():
+    lm = tiny_language_model("gpt2")
+    lm.model.to(torch.bfloat16)
+    _, stats = run(lm, [1, 2, 3], None, count=40)
+    rows = torch.tensor([[4.0, 3.99], [4.0, 3.0]])
+    assert (rows[:, 0] - rows[:, 1] <= near_tie_margin(rows, torch.bfloat16)).tolist() == [
+        True,
+        False,
+    ]
+    assert 0 < stats.num_near_ties < 40
+    _, stats = run(tiny_language_model("gpt2"), [1, 2, 3], None, count=40)
+    assert stats.num_near_ties == 0
