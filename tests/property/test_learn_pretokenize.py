@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from jeton.core.encode import byte_level_to_bytes
-from jeton.learn.byte_level import line_pattern
+from jeton.learn.byte_level import line_pattern, pre_tokenizer_for
 from jeton.learn.counts import count_pretokens
 from jeton.learn.pretokenize import (
     CODE_PATTERN,
     GPT2_PATTERN,
+    RIGHT_DIGITS,
     WORD_PATTERN,
     Pretokenizer,
     split_spec,
@@ -40,6 +41,8 @@ SPECS = {
     "code": [split_spec(CODE_PATTERN), BYTE_LEVEL],
     "line": [split_spec(line_pattern(3)), BYTE_LEVEL],
     "line-1": [split_spec(line_pattern(1)), BYTE_LEVEL],
+    "right": pre_tokenizer_for("line", None, "right")["pretokenizers"],  # type: ignore[index]
+    "gpt2-right": pre_tokenizer_for("gpt2", None, "right")["pretokenizers"],  # type: ignore[index]
     "line-any": [split_spec(line_pattern(None)), BYTE_LEVEL],
     "gpt2": [{**BYTE_LEVEL, "use_regex": True}],
     "gpt2-prefix": [{**BYTE_LEVEL, "use_regex": True, "add_prefix_space": True}],
@@ -99,6 +102,7 @@ def test_pretokens_of_real_tokenizers(shared_data: Path, folder: str) -> None:
 SCANNED = {
     "word": WORD_PATTERN,
     "word-1": WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"),
+    "word-right": WORD_PATTERN.replace(r"\p{N}{1,3}", RIGHT_DIGITS),
     "gpt2": GPT2_PATTERN,
 }
 
@@ -106,6 +110,7 @@ SCANNED = {
 @pytest.mark.parametrize("name", list(SCANNED))
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(texts=st.lists(st.one_of(TEXT, st.text(max_size=20)), max_size=4))
+@example(texts=["7" * n for n in (1, 2, 3, 4, 512, 513, 514, 515, 1030)])
 @example(texts=["I'M we'\u017f 'RE'l 1234567 a\n\n   b\t \r\n", "'", "x '", "   ", "\n "])
 def test_scanners_equal_the_patterns(name: str, texts: list[str]) -> None:
     pretokenizer = Pretokenizer.from_pattern(SCANNED[name])

@@ -15,6 +15,7 @@ from jeton.cli import (
     extend,
     generate,
     hypernetwork,
+    learn,
     methods,
     prune,
     retrofit,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 _VERBS = (
     retrofit,
+    learn,
     transfer,
     extend,
     prune,

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,15 @@ from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.learn.pretokenize import (
     CODE_PATTERN,
     GPT2_PATTERN,
+    RIGHT_DIGITS,
     WORD_PATTERN,
     Pretokenizer,
     split_spec,
 )
 
 # Spans that a token may cover, by name; "source" stands for the base's own pre-tokenizer.
+# Groups from the right look ahead over at most 510 digits, so that no number is too long for them.
+DIGITS = {"single": r"\p{N}", "left": r"\p{N}{1,3}", "right": RIGHT_DIGITS}
 PATTERNS = {"word": WORD_PATTERN, "code": CODE_PATTERN, "gpt2": GPT2_PATTERN}
 
 
@@ -103,12 +107,15 @@ def start_from(vocabulary: Vocabulary) -> Start:
     )
 
 
-def pre_tokenizer_for(spans: str, base: Vocabulary | None) -> dict[str, Any] | None:
+def pre_tokenizer_for(
+    spans: str, base: Vocabulary | None, digits: str = ""
+) -> dict[str, Any] | None:
     """Return the pre-tokenizer, in the words of tokenizer.json, for a choice of spans.
 
     Args:
         spans: "source", "word", "code", "gpt2", "line", or a regular expression.
         base: The vocabulary that "source" and the digit rule of "line" are taken from.
+        digits: How numbers are cut: "single", "left" or "right"; empty for as the spans do it.
     Raises:
         ConfigError: the expression is empty, or there is no base to take it from.
     """
@@ -118,17 +125,52 @@ def pre_tokenizer_for(spans: str, base: Vocabulary | None) -> dict[str, Any] | N
                 "there is no byte-level base to take the pre-tokenizer from",
                 hint=f"choose one of {', '.join(PATTERNS)}, line, or give a regular expression",
             )
-        return copy.deepcopy(base.pre_tokenizer)
+        return _digits_first(digits, copy.deepcopy(base.pre_tokenizer))
     if not spans:
         raise ConfigError("the pattern of the pre-tokenizer is empty")
-    pattern = line_pattern(digit_group(base)) if spans == "line" else PATTERNS.get(spans, spans)
+    if spans == "line":
+        pattern = line_pattern(3 if digits else digit_group(base))
+    else:
+        pattern = PATTERNS.get(spans, spans)
+    is_within = bool(digits) and DIGITS["left"] in pattern
+    if is_within:
+        pattern = pattern.replace(DIGITS["left"], digit_pattern(digits))
     byte_level = {
         "type": "ByteLevel",
         "add_prefix_space": _has_prefix_space(base),
         "trim_offsets": True,
         "use_regex": False,
     }
-    return {"type": "Sequence", "pretokenizers": [split_spec(pattern), byte_level]}
+    spec = {"type": "Sequence", "pretokenizers": [split_spec(pattern), byte_level]}
+    return spec if is_within else _digits_first(digits, spec)
+
+
+def digit_pattern(digits: str) -> str:
+    r"""Return the pattern that cuts a number.
+
+    Raises:
+        ConfigError: there is no such way.
+    Example:
+        >>> import regex
+        >>> [regex.findall(digit_pattern(way), "1234567") for way in ("left", "right")]
+        [['123', '456', '7'], ['1', '234', '567']]
+    """
+    if digits not in DIGITS:
+        raise ConfigError(
+            f"digits must be one of {', '.join(DIGITS)}, got {digits!r}",
+            hint="right cuts 1234567 into 1, 234 and 567",
+        )
+    return DIGITS[digits]
+
+
+def _digits_first(digits: str, spec: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a pre-tokenizer before which numbers are cut."""
+    if not digits:
+        return spec
+    stages = [split_spec(digit_pattern(digits))]
+    if spec is not None:
+        stages += spec["pretokenizers"] if spec.get("type") == "Sequence" else [spec]
+    return {"type": "Sequence", "pretokenizers": stages}
 
 
 def line_pattern(max_digits: int | None) -> str:
@@ -278,7 +320,7 @@ def added_entries(base: Vocabulary | None, special_tokens: Sequence[str]) -> lis
         base: Its special and added tokens come first, in the order of their ids.
         special_tokens: More special tokens.
     Raises:
-        ConfigError: a special token is empty, or is a byte of the alphabet.
+        ConfigError: a special token is empty, given twice, or is a byte of the alphabet.
     """
     entries: list[dict[str, Any]] = []
     if base is not None and base.tokenizer_json is not None:
@@ -291,6 +333,9 @@ def added_entries(base: Vocabulary | None, special_tokens: Sequence[str]) -> lis
             _special(content)
             for content, _ in sorted(base.special_tokens.items(), key=lambda item: item[1])
         ]
+    twice = [token for token, count in Counter(special_tokens).items() if count > 1]
+    if twice:
+        raise ConfigError(f"the special token {twice[0]!r} is given twice", hint="give it once")
     known = {entry["content"] for entry in entries}
     entries += [_special(token) for token in special_tokens if token not in known]
     for new_id, entry in enumerate(entries):

@@ -6,6 +6,7 @@ Counting is a map-reduce: count any shards of the text anywhere, add the counts,
 import hashlib
 import json
 import multiprocessing
+import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,7 +21,7 @@ from zlib import crc32
 import numpy as np
 
 from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.run import disk_errors
+from jeton.core.run import Interrupt, deferred_interrupt, disk_errors
 from jeton.errors import ConfigError, InputError, MissingExtraError
 from jeton.learn.compiling import HAS_NUMBA
 from jeton.learn.packed import PackedCounts
@@ -262,12 +263,13 @@ def count_pretokens(
     total = _Total(store)
     shards = _shards(texts, total.num_documents)
     shards = progress.track(shards, None, "counting", "shard")
-    if num_processes == 1:
-        for shard in shards:
-            total.num_bytes += total.tally.scan(shard, pretokenizer)
-            total.finish_shard(len(shard))
-    else:
-        _count_in_processes(shards, pretokenizer, num_processes, total)
+    with deferred_interrupt() as interrupt:  # Ctrl-C between two shards loses neither
+        if num_processes == 1:
+            for shard in shards:
+                total.num_bytes += total.tally.scan(shard, pretokenizer)
+                total.finish_shard(len(shard), interrupt)
+        else:
+            _count_in_processes(shards, pretokenizer, num_processes, total, interrupt)
     total.save()
     if not total.num_bytes:
         raise InputError("the texts are empty", hint="give text to learn from")
@@ -286,10 +288,11 @@ class _Total:
             self.num_bytes, self.num_documents = kept.num_bytes, kept.num_documents
             self._saved_bytes = self.num_bytes
 
-    def finish_shard(self, num_documents: int) -> None:
+    def finish_shard(self, num_documents: int, interrupt: Interrupt) -> None:
         self.num_documents += num_documents
-        if self.num_bytes - self._saved_bytes >= _BYTES_PER_SAVE:
+        if interrupt.requested or self.num_bytes - self._saved_bytes >= _BYTES_PER_SAVE:
             self.save()
+        interrupt.raise_if_requested()
 
     def save(self) -> None:
         if self._store is not None and self.num_bytes > self._saved_bytes:
@@ -299,10 +302,16 @@ class _Total:
 
 
 def _count_in_processes(
-    shards: Iterable[list[str]], pretokenizer: Pretokenizer, num_processes: int, total: _Total
+    shards: Iterable[list[str]],
+    pretokenizer: Pretokenizer,
+    num_processes: int,
+    total: _Total,
+    interrupt: Interrupt,
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        num_processes, mp_context=context, initializer=_ignore_interrupts
+    ) as pool:
         pending: deque[tuple[int, Future[tuple[PackedCounts, int]]]] = deque()
 
         def take() -> None:
@@ -310,7 +319,7 @@ def _count_in_processes(
             counts, num_bytes = future.result()
             total.tally.add(counts)
             total.num_bytes += num_bytes
-            total.finish_shard(num_documents)
+            total.finish_shard(num_documents, interrupt)
 
         for shard in shards:
             pending.append((len(shard), pool.submit(_count_shard, pretokenizer, shard)))
@@ -318,6 +327,11 @@ def _count_in_processes(
                 take()
         while pending:
             take()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the one that asked."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _count_shard(pretokenizer: Pretokenizer, shard: list[str]) -> tuple[PackedCounts, int]:

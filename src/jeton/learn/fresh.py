@@ -13,6 +13,7 @@ from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
 from jeton.learn.byte_level import (
     added_entries,
+    digit_pattern,
     fresh_document,
     is_byte_level,
     pre_tokenizer_for,
@@ -37,6 +38,7 @@ class Fresh:
         added: Entries of the added tokens, whose ids are the first ones.
         byte_ids: Id of each byte, shape (256,), int32.
         tokens: Bytes of the added tokens and of the 256 bytes, by id.
+        digits: How numbers are cut; empty for as the spans do it.
         began: Start by `time.perf_counter`.
     """
 
@@ -46,6 +48,7 @@ class Fresh:
     byte_ids: NDArray[np.int32]
     tokens: list[bytes]
     began: float
+    digits: str = ""
 
     @classmethod
     def begin(
@@ -56,6 +59,7 @@ class Fresh:
         *,
         special_tokens: str = "",
         default_size: int | None = None,
+        digits: str = "",
     ) -> "Fresh":
         """Check the arguments of `Learner.learn`; `special_tokens` are separated by commas.
 
@@ -65,6 +69,8 @@ class Fresh:
         """
         began = time.perf_counter()
         check_rereadable(texts)
+        if digits:
+            digit_pattern(digits)
         source = read_base(base)
         if vocab_size is None:
             vocab_size = default_size or (source.vocab_size if source else DEFAULT_VOCAB_SIZE)
@@ -72,10 +78,11 @@ class Fresh:
         byte_ids, tokens = byte_order([entry["content"] for entry in added])
         if vocab_size < len(tokens):
             raise ConfigError(
-                f"vocab_size {vocab_size} is below the {len(added)} added tokens and 256 bytes",
+                f"vocab_size {vocab_size} is below the 256 bytes and {len(added)} added tokens, "
+                "which must be there",
                 hint=f"give at least {len(tokens)}",
             )
-        return cls(source, vocab_size, added, byte_ids, tokens, began)
+        return cls(source, vocab_size, added, byte_ids, tokens, began, digits)
 
     @property
     def banned(self) -> list[int]:
@@ -89,7 +96,7 @@ class Fresh:
 
     def pre_tokenizer(self, spans: str) -> dict[str, Any] | None:
         """Return the pre-tokenizer of some spans in the words of tokenizer.json."""
-        return pre_tokenizer_for(self.spans(spans), self.source)
+        return pre_tokenizer_for(self.spans(spans), self.source, self.digits)
 
     def pretokenizer(self, pre_tokenizer: dict[str, Any] | None) -> Pretokenizer:
         """Return the counting form of a pre-tokenizer, after the base's normalizer."""

@@ -23,6 +23,8 @@ WORD_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# Groups of three digits from the right; a number of more than 513 digits begins from the left.
+RIGHT_DIGITS = r"\p{N}{1,3}(?=(?:\p{N}{3}){0,170}(?!\p{N}))|\p{N}{1,3}"
 # The same, but a line end takes the indentation that follows along, for source code.
 CODE_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -30,12 +32,14 @@ CODE_PATTERN = (
 )
 
 _PLAIN_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-# Patterns that have a compiled scanner: 0 is GPT-2's, else the most digits in one piece.
+# Patterns that have a compiled scanner: 0 is GPT-2's, else the most digits in one piece, and 100
+# more for groups from the right.
 _SCANNED = {
     GPT2_PATTERN: 0,
     WORD_PATTERN: 3,
     WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}{1,2}"): 2,
     WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"): 1,
+    WORD_PATTERN.replace(r"\p{N}{1,3}", RIGHT_DIGITS): 103,
 }
 
 

@@ -31,6 +31,8 @@ class Bpe:
         min_count: Pairs that occur less often are not merged.
         max_token_bytes: Longest token; 0 for no limit.
         special_tokens: Special tokens beside those of the base, separated by commas.
+        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
+            empty for as the spans do it.
         num_processes: Processes that count.
     """
 
@@ -40,6 +42,7 @@ class Bpe:
     min_count: int = 1
     max_token_bytes: int = 0
     special_tokens: str = ""
+    digits: str = ""
     num_processes: int = 1
 
     def __post_init__(self) -> None:
@@ -57,7 +60,13 @@ class Bpe:
         progress: Progress = NO_PROGRESS,
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(texts, base, vocab_size, special_tokens=self.special_tokens)
+        fresh = Fresh.begin(
+            texts,
+            base,
+            vocab_size,
+            special_tokens=self.special_tokens,
+            digits=self.digits,
+        )
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         counts = count_pretokens(
             texts,

@@ -29,6 +29,8 @@ class Kl3mChar:
         min_count: Pairs that occur less often are not merged; 1000 in the paper, on much text.
         spans: What a token may cover; see `bpe`.
         special_tokens: Special tokens beside those of the base, separated by commas.
+        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
+            empty for as the spans do it.
     """
 
     keeps_base_ids: ClassVar[bool] = False
@@ -37,6 +39,7 @@ class Kl3mChar:
     min_count: int = 1
     spans: str = ""
     special_tokens: str = ""
+    digits: str = ""
 
     def __post_init__(self) -> None:
         if self.max_characters < 2:
@@ -54,7 +57,12 @@ class Kl3mChar:
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to 4096."""
         fresh = Fresh.begin(
-            texts, base, vocab_size, special_tokens=self.special_tokens, default_size=4096
+            texts,
+            base,
+            vocab_size,
+            special_tokens=self.special_tokens,
+            default_size=4096,
+            digits=self.digits,
         )
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         counts = count_pretokens(texts, fresh.pretokenizer(pre_tokenizer), progress=progress)

@@ -16,7 +16,7 @@ from jeton.core.texts import TextCollection, read_texts
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, InputError
 from jeton.learn.contract import LearnedVocabulary
-from jeton.learn.counts import PretokenCounts, count_pretokens
+from jeton.learn.counts import Corpus, PretokenCounts, count_pretokens
 from jeton.learn.engine import MergeEngine
 from jeton.learn.fresh import Fresh
 from jeton.learn.results import check_reached, unique_rules
@@ -38,6 +38,8 @@ class ParityBpe:
             others (the paper's hybrid).
         spans: What a token may cover; see `bpe`.
         special_tokens: Special tokens beside those of the base, separated by commas.
+        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
+            empty for as the spans do it.
     """
 
     keeps_base_ids: ClassVar[bool] = False
@@ -46,6 +48,7 @@ class ParityBpe:
     global_share: float = 0.0
     spans: str = ""
     special_tokens: str = ""
+    digits: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.global_share <= 1:
@@ -60,7 +63,13 @@ class ParityBpe:
         progress: Progress = NO_PROGRESS,
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(texts, base, vocab_size, special_tokens=self.special_tokens)
+        fresh = Fresh.begin(
+            texts,
+            base,
+            vocab_size,
+            special_tokens=self.special_tokens,
+            digits=self.digits,
+        )
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         pretokenizer = fresh.pretokenizer(pre_tokenizer)
 
@@ -164,6 +173,8 @@ class _State:
 def _count_groups(
     texts: Iterable[str], count: Callable[[Iterable[str]], PretokenCounts]
 ) -> dict[str, PretokenCounts]:
+    if isinstance(texts, Corpus):
+        texts = texts.texts
     if not isinstance(texts, TextCollection):
         return {_ALL: count(texts)}
     groups: dict[str, PretokenCounts] = {}

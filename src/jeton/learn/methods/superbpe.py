@@ -35,6 +35,8 @@ class SuperBpe:
         sample_bytes: The second stage learns from at most so many bytes; 0 for all.
         min_count: Pairs that occur less often are not merged.
         special_tokens: Special tokens beside those of the base, separated by commas.
+        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
+            empty for as the spans do it.
     """
 
     keeps_base_ids: ClassVar[bool] = False
@@ -45,6 +47,7 @@ class SuperBpe:
     sample_bytes: int = 30_000_000
     min_count: int = 1
     special_tokens: str = ""
+    digits: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.transition <= 1:
@@ -62,7 +65,13 @@ class SuperBpe:
         progress: Progress = NO_PROGRESS,
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(texts, base, vocab_size, special_tokens=self.special_tokens)
+        fresh = Fresh.begin(
+            texts,
+            base,
+            vocab_size,
+            special_tokens=self.special_tokens,
+            digits=self.digits,
+        )
         first = fresh.pre_tokenizer(self.spans)
         progress.stage("merging inside words")
         counts = count_pretokens(texts, fresh.pretokenizer(first), progress=progress)

@@ -34,6 +34,8 @@ class Supertokens:
         max_words: Most pretokens in a chunk.
         seed: Of the chunks.
         special_tokens: Special tokens beside those of the base, separated by commas.
+        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
+            empty for as the spans do it.
     """
 
     keeps_base_ids: ClassVar[bool] = False
@@ -42,6 +44,7 @@ class Supertokens:
     max_words: int = 4
     seed: int = 0
     special_tokens: str = ""
+    digits: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
@@ -58,7 +61,13 @@ class Supertokens:
         progress: Progress = NO_PROGRESS,
     ) -> LearnedVocabulary:
         """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(texts, base, vocab_size, special_tokens=self.special_tokens)
+        fresh = Fresh.begin(
+            texts,
+            base,
+            vocab_size,
+            special_tokens=self.special_tokens,
+            digits=self.digits,
+        )
         lines = fresh.pre_tokenizer("line")
         bound = fresh.pretokenizer(lines).bind()
         chunks: Counter[str] = Counter()
