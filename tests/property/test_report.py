@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from jeton.report.document import Bars, Block, Code, Document, Histogram, Lines, Note, TokenStrip
+from jeton.report.document import (
+    Bars,
+    Block,
+    Code,
+    Document,
+    Histogram,
+    Lines,
+    MarkedText,
+    Note,
+    TokenStrip,
+)
 from jeton.report.format import format_bytes, format_number, format_ratio, format_seconds, printable
 from jeton.report.html import render_html
 from jeton.report.strip import break_lines, cut_rows, cut_tokens
@@ -87,6 +97,7 @@ def test_strips_of_any_bytes(tokens: list[bytes], others: list[bytes], text: str
     whole = [b"".join(tokens)]
     render(TokenStrip(text, [(text, tokens), ("whole", whole)]), Code(text), Note(text))
     render(TokenStrip(text, [("a", tokens), ("b", others)]))
+    render(MarkedText(text, [(text, token) for token in tokens] + [("b", b) for b in others]))
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)

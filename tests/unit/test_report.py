@@ -22,6 +22,7 @@ from jeton.report.document import (
     Figures,
     Histogram,
     Lines,
+    MarkedText,
     Note,
     Section,
     Table,
@@ -61,6 +62,7 @@ BLOCKS: dict[str, Block] = {
     "Both ways": TokenStrip(
         "Both ways", (("source", (b"de", b"f ", b"f\n")), ("destination", (b"def", b" f\n")))
     ),
+    "Who drafted": MarkedText("Who drafted", (("target", b"de"), ("lookup", b"f\n"), ("x", b"g"))),
     "pip install jeton": Code("pip install jeton", "A command"),
     "Only English.": Note("Only English.", "bad"),
 }
@@ -124,6 +126,7 @@ def hostile_document() -> Document:
         Bars(h, h, ((h, ((h, 1.0), ("plain", -2.0))),), note=h),
         Lines(h, h, h, ((h, (1, 2), (3, 4)), ("b", (1,), (2,))), note=h),
         Histogram(h, (h,), ((h, (1,)), ("b", (2,))), h, h, h),
+        MarkedText(h, ((h, h.encode()), ("b", b"\xff</code>")), h, h),
         TokenStrip(h, ((h, (h.encode(), b"<script>", b"\xff\n")), ("b", (b"</code>",))), h),
         Code(h, h),
         Note(h, "good"),
@@ -296,6 +299,7 @@ def test_an_empty_document_renders() -> None:
         Histogram("", (), ()),
         TokenStrip("", ()),
         TokenStrip("", (("a", ()), ("b", (b"",)))),
+        MarkedText("", ()),
         Code(""),
         Note(""),
         Section(""),

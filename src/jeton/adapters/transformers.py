@@ -1,6 +1,7 @@
 """`model.generate(..., custom_generate=speculative(...))` on a plain transformers model."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,41 @@ def _with_ids_only(model: PreTrainedModel) -> LanguageModel:
         normalizer=None,
     )
     return LanguageModel(model, None, vocabulary, type(model).__name__)
+
+
+def time_generate(
+    lm: LanguageModel,
+    prompt: Sequence[int],
+    num_tokens: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    **options: Any,
+) -> float:
+    """Return the bytes per second of transformers' own greedy `generate`.
+
+    Args:
+        lm: The model.
+        prompt: Token ids.
+        num_tokens: New tokens, at least 2; the time of the first is subtracted.
+        clock: Seconds.
+        options: Of `generate`.
+    """
+    generate: Any = lm.model.generate
+    ids = torch.tensor([list(prompt)], device=lm.device)
+    seconds, new = [], []
+    for count in (1, num_tokens):
+        start = clock()
+        output = generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+            **options,
+        )
+        seconds.append(clock() - start)
+        new = output[0, len(prompt) :].tolist()
+    known = [token_id for token_id in new[1:] if token_id < lm.vocabulary.vocab_size]
+    return len(lm.vocabulary.bytes_of(known)) / max(seconds[1] - seconds[0], 1e-9)

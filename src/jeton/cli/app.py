@@ -21,6 +21,7 @@ from jeton.cli import (
     retrofit,
     score,
     transfer,
+    tune_decoding,
 )
 from jeton.errors import JetonError
 
@@ -43,6 +44,7 @@ _VERBS = (
     audit,
     score,
     generate,
+    tune_decoding,
     draft,
     methods,
     demo,

@@ -216,6 +216,13 @@ DRAFTERS = Registry(
             evidence=_CONTRACT,
             cost="one forward of the draft model per token, a training step now and then",
             needs="a draft model",
+        "auto": Row(
+            target="jeton.decoding.drafters.auto:Auto",
+            summary="choose among drafters, and none, while decoding",
+            paper=Paper("What pays on this text", 2026, "docs/decoding.md"),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="that of the chosen drafter; hardly anything while none pays",
         ),
         "merge": Row(
             target="jeton.decoding.drafters.merge:Merge",

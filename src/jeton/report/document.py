@@ -218,6 +218,28 @@ class TokenStrip:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A text of tokens, each coloured by its mark.
+
+    Attributes:
+        title: What the text is.
+        tokens: Pairs of mark and bytes.
+        quiet: The mark that has the quiet colour; it stands first in the key.
+        note: One line under the text.
+    """
+
+    title: str
+    tokens: Sequence[tuple[str, bytes]]
+    quiet: str = ""
+    note: str = ""
+
+    def marks(self) -> list[str]:
+        """Return the marks, the quiet one first, the others in order of appearance."""
+        quiet = [self.quiet] if self.quiet else []
+        return list(dict.fromkeys([*quiet, *(mark for mark, _ in self.tokens)]))
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """Text as it stands: a command, a sample of generated text."""
 
@@ -233,7 +255,9 @@ class Note:
     tone: Tone = "neutral"
 
 
-Block: TypeAlias = Section | Figures | Table | Bars | Lines | Histogram | TokenStrip | Code | Note
+Block: TypeAlias = (
+    Section | Figures | Table | Bars | Lines | Histogram | TokenStrip | MarkedText | Code | Note
+)
 
 
 @dataclass(frozen=True, slots=True)

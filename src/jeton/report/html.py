@@ -1,6 +1,7 @@
 """A document as one HTML file that needs nothing else: inline style, inline SVG, no script."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -18,6 +19,7 @@ from jeton.report.document import (
     Document,
     Histogram,
     Lines,
+    MarkedText,
     Section,
     TokenStrip,
 )
@@ -40,6 +42,7 @@ class _Part:
     charts: list["_Chart"] = field(default_factory=list)
     lines: list[list["_StripLine"]] = field(default_factory=list)
     colours: list[int] = field(default_factory=list)
+    keys: list[tuple[str, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,22 @@ def _prepare(blocks: Sequence[Block], colours: dict[str, int]) -> Iterator[_Part
                 row_colours = [own[label] for label, _ in block.rows]
                 lines = [_strip_line(line, row_colours) for line in _cut(block)]
                 yield _Part(kind, block, lines=lines, colours=row_colours)
+            elif isinstance(block, MarkedText):
+                own = block_colours(block, colours)
+                mark_colours = [own[mark] for mark, _ in block.tokens]
+                lines = [
+                    [_StripLine(0, 0, pieces) for _, pieces in line]
+                    for line in cut_rows([("", [token for _, token in block.tokens])], 96)
+                ]
+                yield _Part(kind, block, lines=lines, colours=mark_colours, keys=_keys(block, own))
             else:
                 yield _Part(kind, block)
+
+
+def _keys(block: MarkedText, colours: dict[str, int]) -> list[tuple[str, int, int]]:
+    """Return each mark with its colour and the number of its tokens."""
+    counts = Counter(mark for mark, _ in block.tokens)
+    return [(mark, colours[mark], counts[mark]) for mark in block.marks()]
 
 
 def _anchor(section: Section, taken: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jeton.report.document import Bars, Block, Histogram, Lines, TokenStrip
+from jeton.report.document import Bars, Block, Histogram, Lines, MarkedText, TokenStrip
 
 NUM_COLOURS = 6
 
@@ -16,6 +16,8 @@ def _names(block: Block) -> list[str]:
             return [row[0] for row in block.series]
         case TokenStrip():
             return [label for label, _ in block.rows]
+        case MarkedText():
+            return block.marks()
     return []
 
 

@@ -1,6 +1,7 @@
 """A document in a terminal, with rich; readable in 80 columns and without colours."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from jeton.report.document import (
     Figures,
     Histogram,
     Lines,
+    MarkedText,
     Note,
     Section,
     Table,
@@ -86,6 +88,8 @@ def _render(block: Block, console: Console, styles: dict[str, str]) -> Renderabl
             return _histogram(block, console.width, styles)
         case TokenStrip():
             return _strip(block, console)
+        case MarkedText():
+            return _marked(block, styles)
         case Code():
             caption = [_text(block.caption, "dim")] if block.caption else []
             return Group(*caption, Padding(_text(block.text), (0, 2)))
@@ -248,3 +252,21 @@ def _pieces(pieces: Sequence[Piece], styles: Sequence[str]) -> Text:
         for shown, _ in piece.runs:
             line.append(shown, style=style)
     return line
+
+
+def _marked(block: MarkedText, styles: dict[str, str]) -> RenderableType:
+    """Return the text with each token in the colour of its mark."""
+    counts = Counter(mark for mark, _ in block.tokens)
+    keys = Text("  ").join(
+        Text.assemble(_text(mark, styles[mark]), f" {counts[mark]}") for mark in block.marks()
+    )
+    pieces = Text()
+    for line in cut_rows([("", [token for _, token in block.tokens])], 76):
+        for _, row in line:
+            for piece in row:
+                style = styles[block.tokens[piece.token_index][0]]
+                for shown, _ in piece.runs:
+                    pieces.append(shown, style=style)
+            pieces.append("\n")
+    heading = Text.assemble(_text(block.title, "bold"), "  ", keys)
+    return _with_note([heading, Padding(pieces, (0, 2))], block.note)
