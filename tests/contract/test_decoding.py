@@ -6,17 +6,13 @@ import random
 import pytest
 import torch
 
-from jeton.decoding.acceptance_head import AcceptanceHead
 from jeton.decoding.contract import DISTINCT, NEEDS, Sampling
 from jeton.decoding.create import default_verifier
-from jeton.decoding.early_exit import shallow_model
 from jeton.decoding.engine import DecodingLoop
 from jeton.decoding.generation import generate
-from jeton.decoding.heads import Heads
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.replay import replay
 from jeton.decoding.store import Datastore
-from jeton.decoding.weights import Weights
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.testing.decoding import (
     AcceptsEverything,
@@ -27,6 +23,7 @@ from jeton.testing.decoding import (
     tiny_language_model,
 )
 from jeton.testing.models import CHAIN_ONLY_FAMILIES
+from jeton.testing.weights import random_acceptance_head, random_heads, untrained_adapter
 
 FAMILIES = ("llama", "mistral", "gemma3", "gpt2")  # mistral and gemma3 have windows of 6
 VOCAB = 61
@@ -69,40 +66,13 @@ def store():
     return Datastore.build([*texts, plain_ids("llama", 40), plain_ids("mistral", 40)])
 
 
-@functools.cache
-def random_heads(kind):
-    """Heads for 61 ids of 64 rows, padded rows among those that they may guess."""
-    generator = torch.Generator().manual_seed(2)
-    heads = Heads(32, 3, 16, 64, sees_tokens=kind == "hydra")
-    for parameter in heads.parameters():
-        parameter.data.normal_(0.0, 0.3, generator=generator)
-    heads.vocabulary = torch.arange(64)
-    sizes = {"hidden_size": 32, "num_embeddings": 64, "num_heads": 3, "width": 16}
-    return Weights(kind, sizes, heads.state_dict())
-
-
-@functools.cache
-def adapter_of(family):
-    """The adapter of Kangaroo before any training."""
-    _, adapter = shallow_model(model_of(family).model, 1)
-    sizes = {"hidden_size": 32, "num_embeddings": 64, "num_layers": 1}
-    return Weights("kangaroo", sizes, adapter.state_dict())
-
-
-@functools.cache
-def random_acceptance_head():
-    generator = torch.Generator().manual_seed(3)
-    head = AcceptanceHead(32, 1)
-    for parameter in head.parameters():
-        parameter.data.normal_(0.0, 0.5, generator=generator)
-    sizes = {"hidden_size": 32, "num_embeddings": 64, "num_blocks": 1}
-    return Weights("specdec_pp", sizes, head.state_dict())
-
-
 OPTIONS = {
     "hydra": lambda family: {"trained": random_heads("hydra")},
     "medusa": lambda family: {"trained": random_heads("medusa")},
-    "kangaroo": lambda family: {"trained": adapter_of(family), "min_confidence": 0.05},
+    "kangaroo": lambda family: {
+        "trained": untrained_adapter(model_of(family)),
+        "min_confidence": 0.05,
+    },
     "specdec_pp": lambda family: {"trained": random_acceptance_head()},
     "rest": lambda family: {"datastore": store()},
     "online": lambda family: {"min_confidence": 0.05, "every": 2, "window": 16},

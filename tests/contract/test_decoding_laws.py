@@ -21,6 +21,7 @@ from jeton.testing.tables import (
     random_laws,
     total_variation,
 )
+from jeton.testing.weights import random_acceptance_head, untrained_adapter
 
 SAMPLERS = [n for n in VERIFIERS.names() if VERIFIERS.load(n).is_sampler and n != "seed_exact"]
 BRANCHINGS = [(1,), (1, 1), (2,), (3,), (2, 1), (1, 2)]
@@ -183,14 +184,19 @@ def test_drafters_with_a_model_keep_the_law(name, verifier):
     if VERIFIERS.load(verifier).needs_fixed_draws and not drafted.fixes_draws:
         pytest.skip("the pair may not meet")
     draft_lm = tiny_language_model("gpt2", vocab_size=3)
-    options = {"draft_model": {"min_confidence": 0.3}, "dyspec": {"max_depth": 2}}.get(name, {})
+    options = {
+        "draft_model": {"min_confidence": 0.3},
+        "dyspec": {"max_depth": 2},
+        "kangaroo": {"trained": untrained_adapter(draft_lm), "min_confidence": 0.3},
+        "specdec_pp": {"trained": random_acceptance_head()},
+    }.get(name, {})
     budget = 3
     if name == "dyspec" and verifier != "rsd":  # with replacement it draws far more often
         options, budget = {"max_depth": 1}, 2
 
     class WithModel(drafted):
         def begin(self, context):
-            super().begin(dataclasses.replace(context, draft_model=draft_lm))
+            super().begin(dataclasses.replace(context, draft_model=draft_lm, target=draft_lm))
 
     WithModel.needs = frozenset()
     found = output_law(

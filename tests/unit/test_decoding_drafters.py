@@ -333,7 +333,8 @@ def test_tuning_ranks_and_survives_a_file(tmp_path):
 
 def test_what_applies():
     chains = applicable(tiny_language_model("mamba"), has_draft_model=True, registry=DRAFTERS)
-    assert chains == ["draft_model", "prompt_lookup"]
+    assert {"draft_model", "prompt_lookup"} <= {*chains}
+    assert not {"lookahead", "auto", "rest", "kangaroo"} & {*chains}
     trees = applicable(tiny_language_model("llama"), has_draft_model=False, registry=DRAFTERS)
-    assert "merge" in trees
-    assert "draft_model" not in trees
+    assert {"auto", "lookahead+token_recycling"} <= {*trees}
+    assert not {"draft_model", "rest", "hydra"} & {*trees}

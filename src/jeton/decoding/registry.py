@@ -216,6 +216,7 @@ DRAFTERS = Registry(
             evidence=_CONTRACT,
             cost="one forward of the draft model per token, a training step now and then",
             needs="a draft model",
+        ),
         "auto": Row(
             target="jeton.decoding.drafters.auto:Auto",
             summary="choose among drafters, and none, while decoding",
