@@ -47,6 +47,7 @@ TITLES = {
     "healers": ("Healers: how a model is trained on its new vocabulary", "transfer"),
     "recipes": ("Recipes: published presets of the above", "transfer"),
     "drafters": ("Drafters: who proposes tokens", "decoding"),
+    "kv": ("Cache policies: which context tokens are kept or attended", "kv"),
     "verifiers": ("Verifiers: who decides how far a draft holds", "decoding"),
     "draft_trainers": ("Draft trainers: how a draft is made for a model", "decoding"),
 }
@@ -60,6 +61,7 @@ ROOMS = {
     "audit": "audit.md",
     "transfer": "transfer.md",
     "decoding": "decoding.md",
+    "kv": "kv.md",
     "report": "report.md",
     "adapters": "adapters.md",
     "testing": "testing.md",

@@ -166,6 +166,8 @@ class DecodingLoop:
         started = time.perf_counter()
         draft = NO_DRAFT
         deepest = left - 1  # the last token is drawn, not drafted
+        if self.runner.room is not None:  # a cache policy sets the end of a stride
+            deepest = min(deepest, self.runner.room - 1)
         if self.drafter is not None and self.num_draft_tokens and deepest:
             is_chain = not self.drafter.makes_trees
             most = min(self.num_draft_tokens, deepest) if is_chain else self.num_draft_tokens

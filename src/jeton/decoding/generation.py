@@ -11,6 +11,7 @@ from jeton.decoding.prompt import prompt_ids, stop_token_ids
 from jeton.decoding.stops import StopStrings
 from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
+from jeton.lm.runner import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def generate(
     on_data: Callable[[bytes], None] | None = None,
     stop_when: Callable[[], bool] | None = None,
     watch: Watch | None = None,
+    runner: Runner | None = None,
 ) -> Generation:
     """Continue a prompt; any drafter gives the same output as none, only faster.
 
@@ -79,6 +81,7 @@ def generate(
             part of a stop string.
         stop_when: Asked after each step; True ends the text there, as "interrupted".
         watch: Called with each step (`jeton.decoding.trace` records them).
+        runner: Of the target's model, with a cache of its own (`jeton.kv`); None makes one.
 
     Raises:
         ConfigError: a prompt without tokens or longer than the context, a bound below 1, a
@@ -112,6 +115,7 @@ def generate(
         processors=processors,
         cost=cost,
         watch=watch,
+        runner=runner,
     )
     stops = stop_token_ids(lm) if stop_ids is None else frozenset(stop_ids)
     text = _Text(lm, stops, StopStrings(stop_strings), on_data or (lambda data: None))

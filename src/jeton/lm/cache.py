@@ -177,6 +177,8 @@ class SlotCache:
 
     can_take_trees: ClassVar[bool] = True
     can_truncate: ClassVar[bool] = True
+    attention: str | None = None
+    room: int | None = None
 
     def __init__(self, config: PreTrainedConfig, windows: list[int | None], max_length: int):
         self._config = config
@@ -283,6 +285,8 @@ class StockCache:
 
     can_take_trees: ClassVar[bool] = False
     can_truncate: ClassVar[bool] = False
+    attention: str | None = None
+    room: int | None = None
 
     def __init__(self, config: PreTrainedConfig) -> None:
         self._config = config

@@ -26,6 +26,16 @@ class DecoderCache(Protocol):
     can_truncate: ClassVar[bool]
     native: Cache
 
+    @property
+    def attention(self) -> str | None:
+        """The name of the attention whose masks `mask` returns; None for the model's own."""
+        ...
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens in a path of the next tree; None for any number."""
+        ...
+
     def begin(self, num_new: int) -> None:
         """Prepare for a forward whose tokens may be dropped."""
         ...

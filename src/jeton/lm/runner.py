@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from jeton.errors import ConfigError, TokenizerMismatchError, UnsupportedModelError
-from jeton.lm.cache import SlotLayer, make_cache
+from jeton.lm.cache import SlotLayer, StockCache, make_cache
 from jeton.lm.cache_contract import CacheFactory, DecoderCache
 from jeton.lm.lean_check import find_lean
 from jeton.lm.tree import TokenTree
@@ -92,11 +92,12 @@ class Runner:
         self.max_length = _checked_max_length(config, max_length)
         self._takes_positions = "position_ids" in accepted
         self._takes_keep = "logits_to_keep" in accepted
-        self._attention = str(getattr(config, "_attn_implementation", ""))
+        self._cache: DecoderCache = (cache or make_cache)(config, self.max_length)
+        own = str(getattr(config, "_attn_implementation", ""))
+        self._attention = self._cache.attention or own
         self._masks_are_ours = self._attention in ("sdpa", "eager")
         self._additive = model.dtype if self._attention == "eager" else None
-        self._cache: DecoderCache = (cache or make_cache)(config, self.max_length)
-        self._continues: bool | None = True if self._cache.can_truncate else None
+        self._continues: bool | None = None if isinstance(self._cache, StockCache) else True
         self._trees_work: bool | None = None
         if not (self._cache.can_take_trees and self._takes_positions and self._masks_are_ours):
             self._trees_work = False
@@ -126,6 +127,11 @@ class Runner:
     def token_ids(self) -> list[int]:
         """A copy of them."""
         return list(self._token_ids)
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens in a path of the next tree to verify; None for any number."""
+        return self._cache.room
 
     @property
     def supports_trees(self) -> bool:
@@ -171,7 +177,7 @@ class Runner:
             hidden: Whether to return the last hidden states too.
         Raises:
             UnsupportedModelError: the tree is no chain and the model takes only chains.
-            ConfigError: a node lies beyond `max_length`, or the tree is empty.
+            ConfigError: a node lies beyond `max_length` or the cache's room, or the tree is empty.
             TokenizerMismatchError: an id is out of range.
         """
         is_chain = tree.is_chain
@@ -183,7 +189,10 @@ class Runner:
                 "only chains, no token trees",
                 hint="draft a single path, or load the model with attn_implementation='sdpa'",
             )
-        self._check(tree.token_ids, len(tree) if is_chain else max(tree.depths) + 1)
+        longest = len(tree) if is_chain else max(tree.depths) + 1
+        if self.room is not None and longest > self.room:
+            raise ConfigError(f"a path of {longest} tokens; the cache takes {self.room} now")
+        self._check(tree.token_ids, longest)
         self._drop_pending()
         self._cache.begin(len(tree))
         depths, mask = None if is_chain else tree.depths, None

@@ -7,6 +7,7 @@ from jeton.audit.registry import METRICS
 from jeton.core.registry import Registry
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.training.registry import DRAFT_TRAINERS
+from jeton.kv.registry import POLICIES
 from jeton.learn.registry import LEARNERS
 from jeton.transfer.registry import HEALERS, INITIALIZERS, RECIPES
 
@@ -19,6 +20,7 @@ FAMILIES: tuple[Registry, ...] = (
     DRAFTERS,
     VERIFIERS,
     DRAFT_TRAINERS,
+    POLICIES,
 )
 
 

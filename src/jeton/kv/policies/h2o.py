@@ -1,0 +1,44 @@
+"""H2O: keep the recent tokens and those that got the most attention so far.
+
+Source: Zhang et al. 2023, https://arxiv.org/abs/2306.14048, Algorithm 1
+Differs from the source: evicts every `stride` tokens, not every token; grouped heads add up.
+Cost: the attention mass of the prompt, about a quarter of its forward; one more product of the
+query with the kept keys per step.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from jeton.kv.contract import Rows
+from jeton.kv.evict import EvictPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class H2O(EvictPolicy):
+    """Accumulated attention.
+
+    Attributes:
+        sinks: None in the paper: first tokens are heavy by themselves.
+        recent: 0 takes half of the budget, as the paper does.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"mass"})
+
+    sinks: int = 0
+    recent: int = 0
+
+    def __post_init__(self) -> None:
+        if self.recent == 0:
+            object.__setattr__(self, "recent", max(self.budget // 2, 1))
+        EvictPolicy.__post_init__(self)
+
+    def score(self, rows: Rows) -> Tensor:
+        """Return the attention that each row got so far.
+
+        Args:
+            rows: With mass.
+        """
+        assert rows.mass is not None
+        return rows.mass

@@ -1,0 +1,33 @@
+"""Every registered cache policy keeps the laws of its contract."""
+
+import pytest
+
+from jeton.kv.registry import POLICIES, create_policy
+from jeton.testing.kv import LAWS, check_dense_within_budget
+
+SMALL = {"sinks": 2, "recent": 8}
+CASES = {
+    "streaming": {"sinks": 2},
+    "page_bounds": {**SMALL, "page": 4},
+    "tokenselect": {**SMALL, "prompt_chunk": 8},
+    "recycled_attention": {**SMALL, "period": 5, "similarity": 0.3},
+}
+
+
+def small_policy(name, budget=28):
+    options = dict(CASES.get(name, SMALL))
+    if "stride" in POLICIES.load(name).__dataclass_fields__:
+        options["stride"] = 6
+    return create_policy(name, budget=budget, options=options)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", POLICIES.names())
+def test_law(name, law):
+    law(small_policy(name))
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen3", "gpt2"])
+def test_dense_within_budget_in_other_families(family):
+    check_dense_within_budget(small_policy("h2o"), family)
+    check_dense_within_budget(small_policy("recycled_attention"), family)
