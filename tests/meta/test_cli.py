@@ -19,7 +19,7 @@ from jeton.retrofit.config import RetrofitConfig
 from jeton.retrofit.moves.config import MoveConfig
 
 MOVES = ("transfer", "extend", "prune", "distill")
-VERBS = ("retrofit", *MOVES, "audit", "score", "generate", "draft", "methods", "demo")
+VERBS = ("retrofit", *MOVES, "audit", "atlas", "score", "generate", "draft", "methods", "demo")
 Jeton = Callable[..., Any]
 
 
@@ -78,6 +78,12 @@ MISTAKES = {
         "'fertilty'",
         "did you mean fertility",
     ),
+    "premium without parallel text": (
+        ["audit", "starter", "--text", "{prose}", "--metric=dead", "--fail-on", "premium>3"],
+        "premium>3 cannot be checked",
+        "--metric",
+    ),
+    "atlas without text": (["atlas", "starter"], "parallel text", "--parallel DIR"),
     "unknown learner": (
         ["retrofit", "starter", "--text", "{prose}", "--out", "o", "--learner", "extnd"],
         "'extnd'",

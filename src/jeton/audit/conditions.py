@@ -20,6 +20,13 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _CONDITION = re.compile(
     r"\s*([\w-]+)(?:\[([^\]]+)\])?\s*(>=|<=|>|<)\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*"
 )
+_FLAGS = {
+    "text to": "--text FILE",
+    "parallel text": "--parallel DIR",
+    "embedding": "--model MODEL",
+    "lexicon": "--lexicon FILE",
+    "morphemes": "--segmentation FILE",
+}
 _EXAMPLE = 'write metric, operator and number, such as "premium>3,dead>0,premium[mya]>10"'
 
 
@@ -124,8 +131,9 @@ def _group_value(figure: MetricResult, condition: Condition) -> float:
 
 def _mend(needed: str | None) -> str | None:
     if needed is None:
-        return "name it in --metrics, or give no --metrics"
-    return "give it, or leave the condition out"
+        return "name it with --metric, or give no --metric"
+    flags = [flag for words, flag in _FLAGS.items() if words in needed]
+    return f"give it with {' and '.join(flags) or 'AuditInput'}, or leave the condition out"
 
 
 def _did_you_mean(name: str, names: Sequence[str]) -> str | None:

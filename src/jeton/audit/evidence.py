@@ -4,7 +4,7 @@ Every distinct document is encoded once, and all metrics share the counts.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from jeton.core.vocabulary import TokenKind, Vocabulary
 from jeton.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from jeton.audit.asking import Asked
     from jeton.audit.reachability import Reachability
 
 IntArray = npt.NDArray[np.int64]
@@ -89,6 +90,7 @@ class AuditInput:
         embeddings: Of a model that uses the vocabulary.
         lexicon: Of the language of the texts.
         segmentation: Word -> its morphemes, which concatenate to it.
+        model: A causal LM of the vocabulary, to ask.
         seed: For sampling.
     """
 
@@ -99,6 +101,7 @@ class AuditInput:
     embeddings: Embeddings | None = None
     lexicon: Lexicon | None = None
     segmentation: Mapping[str, Sequence[str]] | None = None
+    model: "Asked | None" = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -132,9 +135,7 @@ class AuditInput:
     @cached_property
     def reference_group(self) -> str:
         """The group that the others are compared with."""
-        if self.reference:
-            return self.reference
-        return next((name for name in REFERENCE_NAMES if name in self.texts), min(self.texts))
+        return self.reference or reference_of(self.texts)
 
     @cached_property
     def encodings(self) -> dict[str, npt.NDArray[np.int32]]:
@@ -191,6 +192,12 @@ class AuditInput:
             np.flatnonzero(self.token_counts),
             [document for name in sorted(self.texts) for document in self.texts[name]],
         )
+
+
+def reference_of(names: Iterable[str]) -> str:
+    """Return English among the groups, else the first in sorted order."""
+    known = sorted(names)
+    return next((name for name in REFERENCE_NAMES if name in known), known[0])
 
 
 def _count(

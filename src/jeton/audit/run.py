@@ -19,6 +19,7 @@ NEEDS = {
     "lexicon": "a lexicon of the language",
     "segmentation": "words with their morphemes",
 }
+ASKED = ("adt", "character_tasks", "digit_arithmetic")  # they run by default with a model
 _STRIP_LINES = 8
 _STRIP_CHARS = 100
 
@@ -82,6 +83,8 @@ def audit(
     against: Vocabulary | None = None,
     metrics: Sequence[str] | None = None,
     given: AuditInput | None = None,
+    parallel: Mapping[str, Sequence[str]] | None = None,
+    reference: str = "",
     progress: Progress = NO_PROGRESS,
 ) -> AuditResult:
     """Measure a vocabulary on texts, and another one on the same texts.
@@ -93,6 +96,9 @@ def audit(
         metrics: Names of metrics; None for all default ones whose needs are met.
         given: Further evidence (parallel text, embeddings, lexicon); `vocabulary` and `texts`
             replace its own.
+        parallel: Language -> passages, line i the same one in each; for the metrics that compare
+            languages, and for the others too where there are no texts.
+        reference: Language of the parallel text that premiums are relative to.
         progress: Bars.
 
     Raises:
@@ -104,11 +110,20 @@ def audit(
         given = AuditInput(vocabulary, grouped)
     else:
         given = replace(given, vocabulary=vocabulary, texts=grouped or given.texts)
-    chosen = _choose(metrics, given)
+    aligned = given
+    if parallel:
+        aligned = replace(given, texts=parallel, is_parallel=True, reference=reference)
+        if not given.has("texts"):
+            given = aligned
+    chosen = _choose(metrics, given, aligned)
     other = None
     if against is not None:
-        other = _measure(replace(given, vocabulary=against, embeddings=None), chosen, progress)
-    result = _measure(given, chosen, progress)
+        other_given = replace(given, vocabulary=against, embeddings=None, model=None)
+        other_aligned = other_given
+        if aligned is not given:
+            other_aligned = replace(aligned, vocabulary=against, embeddings=None, model=None)
+        other = _measure(other_given, other_aligned, chosen, progress)
+    result = _measure(given, aligned, chosen, progress)
     return replace(result, against=other, strip=_strip(given, against))
 
 
@@ -123,29 +138,39 @@ def _grouped(texts: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, Se
     return {"text": texts} if texts else {}
 
 
-def _choose(names: Sequence[str] | None, given: AuditInput) -> list[Metric]:
+def _evidence(metric: Metric, given: AuditInput, aligned: AuditInput) -> AuditInput:
+    """Return what a metric looks at: the aligned text if it compares languages."""
+    return aligned if "parallel" in metric.needs else given
+
+
+def _choose(names: Sequence[str] | None, given: AuditInput, aligned: AuditInput) -> list[Metric]:
     """Return instances of the metrics to run; check the needs of those that were named."""
     if names is None:
         candidates: list[Metric] = [METRICS.create(name) for name in METRICS.rows]
-        return [metric for metric in candidates if metric.is_default]
+        asked = ASKED if given.model is not None else ()
+        return [metric for metric in candidates if metric.is_default or metric.name in asked]
     chosen: list[Metric] = [METRICS.create(name) for name in dict.fromkeys(names)]
     for metric in chosen:
-        missing = [NEEDS[need] for need in metric.needs if not given.has(need)]
+        evidence = _evidence(metric, given, aligned)
+        missing = [NEEDS[need] for need in metric.needs if not evidence.has(need)]
         if missing:
             raise ConfigError(f"{metric.name} needs {' and '.join(missing)}; none was given")
     return chosen
 
 
-def _measure(given: AuditInput, chosen: Sequence[Metric], progress: Progress) -> AuditResult:
+def _measure(
+    given: AuditInput, aligned: AuditInput, chosen: Sequence[Metric], progress: Progress
+) -> AuditResult:
     figures: list[MetricResult] = []
     skipped: dict[str, str] = {}
     what = f"audit {given.vocabulary.name}"
     for metric in progress.track(chosen, len(chosen), what, "metric"):
-        missing = [NEEDS[need] for need in metric.needs if not given.has(need)]
+        evidence = _evidence(metric, given, aligned)
+        missing = [NEEDS[need] for need in metric.needs if not evidence.has(need)]
         if missing:
             skipped[metric.name] = " and ".join(missing)
         else:
-            figures.append(metric.measure(given))
+            figures.append(metric.measure(evidence))
     groups = given.groups.values()
     return AuditResult(
         schema_version=SCHEMA_VERSION,

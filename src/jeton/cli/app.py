@@ -8,6 +8,7 @@ import typer
 
 from jeton import __version__
 from jeton.cli import (
+    atlas,
     audit,
     demo,
     distill,
@@ -42,6 +43,7 @@ _VERBS = (
     distill,
     hypernetwork,
     audit,
+    atlas,
     score,
     generate,
     tune_decoding,

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from jeton.errors import ConfigError
 
 Tone: TypeAlias = Literal["good", "bad", "neutral"]
+MAX_HEAT = 6  # colours of a heat table beyond the first
 _UNIT = "[A-Za-zµ/%×]{1,8}"
 _NUMBER = re.compile(rf"[+\-−≈~<>≤≥]*\d[\d,.]*(e[+-]?\d+)?( ?{_UNIT})?( \d+ ?{_UNIT})?")
 _NO_NUMBER = frozenset({"", "–", "-", "n/a", "∞", "-∞"})
@@ -116,6 +117,52 @@ def _is_numeric(values: Sequence[str | float | None]) -> bool:
     texts = [v for v in values if isinstance(v, str) and v not in _NO_NUMBER]
     has_number = bool(texts) or any(isinstance(v, (int, float)) for v in values)
     return has_number and all(_NUMBER.fullmatch(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class HeatTable:
+    """Numbers in a grid, coloured by size; too wide for a terminal.
+
+    Attributes:
+        title: What is compared.
+        columns: Heads.
+        rows: Pairs of a row's head and its values, one for each column; None says that there is
+            none.
+        limits: Ascending; a value has the colour of the number of limits that it exceeds.
+        note: One line under the table.
+        digits: Decimals of the values.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[float | None]]]
+    limits: Sequence[float]
+    note: str = ""
+    digits: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.limits) > MAX_HEAT or list(self.limits) != sorted(self.limits):
+            raise ConfigError(f"limits must be at most {MAX_HEAT} and ascending: {self.limits}")
+        for name, values in self.rows:
+            if len(values) != len(self.columns):
+                raise ConfigError(
+                    f"row {name!r} has {len(values)} values; there are {len(self.columns)} columns"
+                )
+
+    def cells(self) -> list[tuple[str, list[tuple[str, int]]]]:
+        """Return each row's head with its values as text, and their colours (-1: none)."""
+        return [
+            (
+                name,
+                [
+                    ("–", -1)
+                    if value is None
+                    else (f"{value:.{self.digits}f}", sum(value > limit for limit in self.limits))
+                    for value in values
+                ],
+            )
+            for name, values in self.rows
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from jeton.report.document import (
     Code,
     Document,
     Figures,
+    HeatTable,
     Histogram,
     Lines,
     MarkedText,
@@ -37,6 +38,7 @@ _MARKS = {"good": "✓ ", "bad": "✗ ", "neutral": ""}
 _SERIES = ("#8b95a5", "#4d8df0", "#e08a2c", "#2fa697", "#b070e0", "#bd9a1e")
 _TOKENS = ("black on #b9d0f7", "black on #f6d9a8", "black on #b5e3cf", "black on #e6c3ea")
 _TOKENS_16 = ("black on cyan", "black on yellow", "black on green", "black on white")
+_HEAT_ROWS = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -80,6 +82,8 @@ def _render(block: Block, console: Console, styles: dict[str, str]) -> Renderabl
             return _figures(block)
         case Table():
             return _table(block)
+        case HeatTable():
+            return _heat(block)
         case Bars():
             return _bars(block, console.width, styles)
         case Lines():
@@ -124,6 +128,23 @@ def _table(block: Table) -> RenderableType:
 def _cell(cell: Cell) -> Text:
     shown = cell.value if isinstance(cell.value, str) else format_number(cell.value)
     return _text(_MARKS[cell.tone] + shown, _TONES[cell.tone])
+
+
+def _heat(block: HeatTable) -> RenderableType:
+    """Return the rows whose largest value is largest; the page has all of them."""
+    ranked = sorted(block.rows, key=lambda row: -max((v or 0.0 for v in row[1]), default=0.0))
+    table = RichTable(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for column in ("", "least", "most", "where it is most"):
+        table.add_column(_text(column), justify="right" if column in ("least", "most") else "left")
+    for name, values in ranked[:_HEAT_ROWS]:
+        known = [(v, c) for v, c in zip(values, block.columns, strict=True) if v is not None]
+        if known:
+            low, (high, where) = min(known)[0], max(known)
+            shown = (f"{low:.{block.digits}f}", f"{high:.{block.digits}f}", where)
+            table.add_row(_text(name), *map(_text, shown))
+    left_out = len(block.rows) - _HEAT_ROWS
+    note = f"{left_out} more rows, and every value, stand on the page (--html)" * (left_out > 0)
+    return _with_note([_text(block.title, "bold"), table], note)
 
 
 def _heading(title: str, detail: str) -> Text:
