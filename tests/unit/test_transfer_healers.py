@@ -24,8 +24,9 @@ from jeton.transfer.healers.alm import (
     shared_divergence,
 )
 from jeton.transfer.healers.cross_entropy import CrossEntropy
+from jeton.transfer.healers.gold import generalised_jsd
 from jeton.transfer.healers.schedule import parse_shares
-from jeton.transfer.healers.uld import sorted_distance
+from jeton.transfer.paired import sorted_distance
 from jeton.transfer.registry import HEALERS
 from jeton.transfer.training import Batch, embedding_parameters
 
@@ -84,6 +85,16 @@ def test_uld_equals_the_worked_example():
     case = json.loads((GOLDEN / "uld.json").read_text(encoding="utf-8"))
     found = sorted_distance(torch.tensor([case["teacher"]]), torch.tensor([case["student"]]))
     torch.testing.assert_close(found, torch.tensor([case["distance"]]))
+
+
+def test_gold_equals_the_worked_example():
+    case = json.loads((GOLDEN / "gold.json").read_text(encoding="utf-8"))
+    teacher, student = (
+        torch.tensor([case[k]], dtype=torch.float64) for k in ("teacher", "student")
+    )
+    for beta, value in case["expected"].items():
+        found = generalised_jsd(teacher, student, float(beta))
+        assert float(found) == pytest.approx(value, abs=1e-8)
 
 
 @pytest.mark.parametrize("divergence", ["kl", "reverse_kl"])
@@ -259,7 +270,7 @@ def test_schedule_refuses_bad_parts(bad: str):
         parse_shares(bad)
 
 
-@pytest.mark.parametrize("name", ["alm", "uld"])
+@pytest.mark.parametrize("name", ["alm", "uld", "gold"])
 def test_distillation_without_a_teacher_says_so(name: str, words: Vocabulary):
     inputs = make_input(words, words, teacher=None, teacher_vocabulary=None)
     with pytest.raises(ConfigError, match="teacher"):

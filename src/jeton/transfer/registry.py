@@ -208,6 +208,19 @@ HEALERS = Registry(
             cost="a forward pass of the teacher, and sorting two vocabularies per position",
             needs="a teacher; the source model is one",
         ),
+        "gold": Row(
+            target="jeton.transfer.healers.gold:Gold",
+            summary="match shared tokens directly, all others by sorted probabilities (baseline)",
+            paper=Paper(
+                "Unlocking On-Policy Distillation for Any Model Family",
+                2025,
+                "https://huggingface.co/spaces/HuggingFaceH4/general-on-policy-logit-distillation",
+            ),
+            verified=Verification.FORMULA,
+            evidence="tests/golden/transfer/gold.json",
+            cost="a forward pass of the teacher, and sorting two vocabularies per position",
+            needs="a teacher; the source model is one",
+        ),
         "lora": Row(
             target="jeton.transfer.healers.lora:Lora",
             summary="low-rank adapters on linear layers and full embeddings, merged at the end",
