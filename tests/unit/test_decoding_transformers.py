@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jeton.adapters.transformers import speculative
+from jeton.decoding.create import create_drafter
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.testing.models import tiny_model
 
@@ -52,14 +53,48 @@ def test_sampling_depends_on_the_seed_alone():
     assert first.tolist() == again.tolist()
 
 
+BATCH = torch.tensor(
+    [[0, 0, 5, 9, 5, 7], [3, 8, 8, 1, 3, 8], [0, 0, 0, 0, 0, 6], [0, 2, 4, 2, 4, 2]]
+)
+MASK = torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6, [0] * 5 + [1], [0] + [1] * 5])
+
+
+@pytest.mark.parametrize("drafter", [None, "prompt_lookup", "token_recycling+lookahead"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+def test_a_padded_batch_equals_generate(family, drafter):
+    model = tiny_model(family)
+    plain = model.generate(BATCH, attention_mask=MASK, **GREEDY)
+    options = {**GREEDY, "eos_token_id": int(plain[1, 12])}  # ends texts at different lengths
+    for chosen in (GREEDY, options):
+        plain = model.generate(BATCH, attention_mask=MASK, **chosen)
+        fast = model.generate(
+            BATCH, attention_mask=MASK, **chosen, custom_generate=speculative(drafter)
+        )
+        assert fast.tolist() == plain.tolist()
+
+
+def test_sampled_texts_of_a_batch_are_those_of_single_calls():
+    model = tiny_model("llama")
+    options = {**GREEDY, "do_sample": True, "temperature": 0.9, "top_k": 30}
+    batch = model.generate(
+        BATCH, attention_mask=MASK, **options, custom_generate=speculative("lookahead", seed=4)
+    )
+    for row, start in enumerate([2, 0, 5, 1]):
+        alone = model.generate(
+            BATCH[row : row + 1, start:], **options, custom_generate=speculative(seed=4 + row)
+        )
+        assert batch[row, start:].tolist()[: alone.shape[1]] == alone[0].tolist()
+
+
 def test_what_it_cannot_do_is_refused():
     model = tiny_model("llama")
     run = speculative()
-    with pytest.raises(UnsupportedModelError, match="batch of 2"):
-        model.generate(torch.cat([IDS, IDS]), **GREEDY, custom_generate=run)
     mask = torch.ones_like(IDS)
-    mask[0, 0] = 0
-    with pytest.raises(UnsupportedModelError, match="padded"):
+    mask[0, 3] = 0
+    with pytest.raises(UnsupportedModelError, match="in its midst"):
         model.generate(IDS, attention_mask=mask, **GREEDY, custom_generate=run)
+    shared = speculative(create_drafter("prompt_lookup"))
+    with pytest.raises(ConfigError, match="cannot serve 2 texts"):
+        model.generate(torch.cat([IDS, IDS]), **GREEDY, custom_generate=shared)
     with pytest.raises(ConfigError, match="return_dict"):
         model.generate(IDS, **GREEDY, return_dict_in_generate=True, custom_generate=run)

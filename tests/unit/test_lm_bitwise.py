@@ -1,7 +1,5 @@
 """Bits of single steps in wide forwards, near ties where that is not promised."""
 
-import random
-
 import pytest
 import torch
 
@@ -15,7 +13,8 @@ from jeton.lm.load import load_model
 from jeton.lm.pack import packed
 from jeton.lm.packed_linear import has_bf16_instructions
 from jeton.lm.runner import Runner
-from jeton.testing.decoding import Adversary, tiny_language_model
+from jeton.testing.decoding import tiny_language_model
+from jeton.testing.identity import check_identity
 from jeton.testing.models import tiny_model
 
 
@@ -60,17 +59,14 @@ def run(lm, prompt, drafter, count=16):
 
 @pytest.mark.skipif(has_bf16_instructions(), reason="bf16 products are the processor's own here")
 def test_starter_in_bf16_says_the_same_with_any_draft(starter):
-    rng = random.Random(5)
     with packed(starter.model):
         assert isinstance(Runner(starter.model)._lean, FusedForward)
-        for trial in range(12):
-            prompt = [rng.randrange(300, 8000) for _ in range(16)]
-            plain, _ = run(starter, prompt, None)
-            for makes_trees in (False, True):
-                drafter = Adversary([*prompt, *plain], seed=trial, makes_trees=makes_trees)
-                found, stats = run(starter, prompt, drafter)
-                assert found == plain
-                assert stats.num_near_ties == 0
+        greedy = check_identity(starter, 12)
+        sampled = check_identity(starter, 4, sampling=Sampling(temperature=0.8, top_p=0.95))
+    assert (greedy.same_with_chains, greedy.same_with_trees) == (12, 12)
+    assert (sampled.same_with_chains, sampled.same_with_trees) == (4, 4)
+    assert greedy.num_accepted > 100
+    assert greedy.num_near_ties == 0
 
 
 def test_near_ties_are_counted_where_bits_are_not_promised():

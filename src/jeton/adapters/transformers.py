@@ -11,13 +11,14 @@ from transformers import PreTrainedModel
 
 from jeton.core.formats.source import ModelKind, StartRule, TokenKind
 from jeton.core.vocabulary import Vocabulary
+from jeton.decoding.batch import BatchLoop
 from jeton.decoding.contract import Drafter, Sampling, Verifier
 from jeton.decoding.create import create_drafter, create_verifier, default_verifier
 from jeton.decoding.engine import DecodingLoop
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.lm.cost import CostTable
 from jeton.lm.load import LanguageModel
-from jeton.lm.runner import num_embeddings_of
+from jeton.lm.runner import Runner, num_embeddings_of
 
 
 def speculative(
@@ -32,7 +33,9 @@ def speculative(
     """Return a decoding loop for `generate(custom_generate=...)`.
 
     Everything that `generate` makes of its arguments is kept: logits processors are applied at
-    each node with the context of that node, stopping criteria after each token.
+    each node with the context of that node, stopping criteria after each token. A batch, padded
+    on the left, shares each forward; every text has its own drafts and its own end, and processors
+    do not see its padding.
 
     Args:
         drafter: A name, several joined by "+", an instance, or None.
@@ -40,7 +43,8 @@ def speculative(
         num_draft_tokens: Most nodes per draft.
         draft_model: With the same ids, for drafters that need one.
         cost: Cuts drafts to what is worth verifying.
-        seed: Of the sampling; None takes one from torch's global generator.
+        seed: Of the sampling, that of the first text, one more for each further one; None takes
+            one from torch's global generator.
 
     Example:
         >>> import torch
@@ -61,54 +65,87 @@ def speculative(
         generation_config: Any = None,
         **model_kwargs: Any,
     ) -> Tensor:
-        _check(input_ids, generation_config, model_kwargs.get("attention_mask"))
+        _check(generation_config)
+        prompts = _unpadded(input_ids, model_kwargs.get("attention_mask"))
+        if len(prompts) > 1 and not (drafter is None or isinstance(drafter, str)):
+            raise ConfigError(
+                f"one drafter cannot serve {len(prompts)} texts", hint="give its name"
+            )
         is_warm = bool(generation_config.do_sample)
         noise = int(torch.randint(2**62, ())) if seed is None and is_warm else seed or 0
-        # The processors of `generate` already hold the temperature and the filters.
-        sampling = Sampling(temperature=1.0 if is_warm else 0.0, seed=noise)
-        chosen = create_verifier(verifier, sampling) if isinstance(verifier, str) else verifier
-        loop = DecodingLoop(
-            _with_ids_only(model),
-            drafter=create_drafter(drafter) if isinstance(drafter, str) else drafter,
-            verifier=chosen or default_verifier(sampling),
-            sampling=sampling,
-            num_draft_tokens=num_draft_tokens,
-            draft_model=None if draft_model is None else _with_ids_only(draft_model),
-            processors=list(logits_processor or ()),
-            cost=cost,
-        )
-        prompt = input_ids[0].tolist()
-        return _collect(
-            loop, prompt, generation_config.max_length - len(prompt), stopping_criteria, input_ids
-        )
+        lm, runner = _with_ids_only(model), Runner(model)
+        helper = None if draft_model is None else _with_ids_only(draft_model)
+        loops = []
+        for row in range(len(prompts)):
+            # The processors of `generate` already hold the temperature and the filters.
+            sampling = Sampling(temperature=1.0 if is_warm else 0.0, seed=noise + row)
+            chosen = create_verifier(verifier, sampling) if isinstance(verifier, str) else verifier
+            loops.append(
+                DecodingLoop(
+                    lm,
+                    drafter=create_drafter(drafter) if isinstance(drafter, str) else drafter,
+                    verifier=chosen or default_verifier(sampling),
+                    sampling=sampling,
+                    num_draft_tokens=num_draft_tokens,
+                    draft_model=helper,
+                    runner=runner,
+                    processors=list(logits_processor or ()),
+                    cost=cost,
+                )
+            )
+        room = generation_config.max_length - input_ids.shape[1]
+        rows = _collect(BatchLoop(loops), prompts, room, stopping_criteria, input_ids)
+        return _side_by_side(rows, generation_config)
 
     return run
 
 
 def _collect(
-    loop: DecodingLoop, prompt: list[int], room: int, stopping_criteria: Any, input_ids: Tensor
-) -> Tensor:
-    """Return prompt and answer; the criteria see the text token by token, as in `generate`."""
-    ids = input_ids
-    for new in loop.run(prompt, room):
-        for token_id in new:
-            ids = torch.cat([ids, ids.new_tensor([[token_id]])], dim=1)
-            if stopping_criteria is not None and bool(stopping_criteria(ids, None).all()):
-                return ids
-    return ids
+    batch: BatchLoop,
+    prompts: list[list[int]],
+    room: int,
+    stopping_criteria: Any,
+    input_ids: Tensor,
+) -> list[Tensor]:
+    """Return prompt and answer of each text; the criteria see every text token by token."""
+    rows = list(input_ids.split(1))
+    over = [False] * len(rows)
+    for index, new in batch.run(prompts, room):
+        for token_id in new if not over[index] else ():
+            rows[index] = torch.cat([rows[index], input_ids.new_tensor([[token_id]])], dim=1)
+            if stopping_criteria is not None and bool(stopping_criteria(rows[index], None).all()):
+                over[index] = True
+                batch.end(index)
+                break
+    return rows
 
 
-def _check(input_ids: Tensor, config: Any, attention_mask: Tensor | None) -> None:
+def _side_by_side(rows: list[Tensor], config: Any) -> Tensor:
+    """Return texts as one tensor, the shorter ones padded behind, as `generate` does."""
+    longest = max(row.shape[1] for row in rows)
+    padding = getattr(config, "pad_token_id", None)
+    padding = int(getattr(config, "_pad_token_tensor", 0)) if padding is None else padding
+    return torch.cat(
+        [torch.nn.functional.pad(row, (0, longest - row.shape[1]), value=padding) for row in rows]
+    )
+
+
+def _unpadded(input_ids: Tensor, attention_mask: Tensor | None) -> list[list[int]]:
+    """Return the prompts without the padding before them."""
+    if attention_mask is None:
+        return [row.tolist() for row in input_ids]
+    starts = (attention_mask != 0).long().argmax(dim=1).tolist()
+    for start, mask in zip(starts, attention_mask, strict=True):
+        if not bool(mask[start:].all()):
+            raise UnsupportedModelError(
+                "a prompt is padded behind or in its midst",
+                hint="pad on the left: tokenizer.padding_side = 'left'",
+            )
+    return [row[start:].tolist() for start, row in zip(starts, input_ids, strict=True)]
+
+
+def _check(config: Any) -> None:
     """Refuse what the loop would have to ignore."""
-    if input_ids.shape[0] != 1:
-        raise UnsupportedModelError(
-            f"speculative decoding takes one text at a time, got a batch of {input_ids.shape[0]}",
-            hint="call generate for each text",
-        )
-    if attention_mask is not None and not bool(attention_mask.all()):
-        raise UnsupportedModelError(
-            "the prompt is padded", hint="give the prompt without padding tokens"
-        )
     for name in ("num_beams", "num_return_sequences"):
         if (getattr(config, name, None) or 1) != 1:
             raise ConfigError(f"{name} must be 1, got {getattr(config, name)}")
