@@ -1,5 +1,6 @@
 """Golden rules of drafters with trained parts or draft models, their files, vLLM's proposer."""
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -13,11 +14,13 @@ import torch
 from jeton.adapters.vllm import Proposer
 from jeton.decoding.acceptance_head import rejection_exceeds
 from jeton.decoding.contract import DraftContext, Sampling, Step
+from jeton.decoding.create import create_drafter
 from jeton.decoding.drafters import rapid
 from jeton.decoding.early_exit import shallow_model
 from jeton.decoding.generation import generate
 from jeton.decoding.heads import Heads, grow_by_levels
 from jeton.decoding.registry import DRAFTERS
+from jeton.decoding.replay import replay
 from jeton.decoding.store import Datastore
 from jeton.decoding.training.divergences import DIVERGENCES
 from jeton.decoding.training.methods.judge import judge_score
@@ -39,6 +42,7 @@ from jeton.errors import (
     UnsupportedModelError,
 )
 from jeton.lm.load import LanguageModel
+from jeton.lm.pack import packed
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
 from jeton.testing.decoding import check_equals_plain, tiny_language_model
@@ -203,6 +207,69 @@ def test_online_learns_on_a_copy():
         loop = check_equals_plain(lm, [5, 6, 7], drafter, draft_model=draft, max_new_tokens=100)
         acceptance.append(loop.stats.acceptance_rate)
     assert acceptance[1] > acceptance[0]
+
+
+@pytest.mark.parametrize("name", ["kangaroo", "online"])
+def test_packed_weights_are_not_taken_for_the_drafts_own(name):
+    lm, draft = tiny_language_model("llama"), tiny_language_model("llama", 1)
+    texts, figures = [], []
+    with packed(lm.model), packed(draft.model):
+        is_packed_first = DRAFTS[name](lm)
+    for is_packed in (False, True):
+        with contextlib.ExitStack() as stack:
+            if is_packed:
+                stack.enter_context(packed(lm.model))
+                stack.enter_context(packed(draft.model))
+            result = generate(
+                lm,
+                [5, 6, 7],
+                max_new_tokens=40,
+                stop_ids=[],
+                drafter=is_packed_first if is_packed else DRAFTS[name](lm),
+                draft_model=draft,
+            )
+        texts.append(result.token_ids)
+        figures.append(result.stats.num_accepted)
+    assert texts[0] == texts[1]
+    assert figures[0] == figures[1]
+
+
+def kangaroo_of(lm):
+    _, adapter = shallow_model(lm.model, 1)
+    config = {**target_sizes(lm.model), "num_layers": 1}
+    weights = Weights("kangaroo", config, adapter.state_dict())
+    return DRAFTERS.create("kangaroo", {"trained": weights, "min_confidence": 0.05})
+
+
+DRAFTS = {
+    "kangaroo": kangaroo_of,
+    "online": lambda lm: DRAFTERS.create("online", {"every": 2, "min_confidence": 0.05}),
+}
+
+
+def test_heads_can_be_merged(tmp_path):
+    lm = tiny_language_model("llama")
+    save_weights(tmp_path / "hydra", heads_of("hydra", lm))
+    options = {"drafters": "lookahead+hydra", "weights": str(tmp_path)}
+    loop = check_equals_plain(lm, [5, 6, 7, 5, 6], DRAFTERS.create("merge", options))
+    assert loop.stats.num_proposed > 0
+    with pytest.raises(ConfigError, match="cannot join"):
+        DRAFTERS.create("merge", {"drafters": "lookahead+draft_model"})
+
+
+@pytest.mark.parametrize("names", ["prompt_lookup+token_recycling", "lookahead+aded"])
+def test_merging_loses_little_to_the_better_part(names):
+    """Held back nodes are those of the drafter whose guesses did not hold."""
+    lm = tiny_language_model("llama")
+    rng = np.random.default_rng(4)
+    motif = rng.integers(1, 61, 24).tolist()
+    record = [token for _ in range(8) for token in (*motif, *rng.integers(1, 61, 6).tolist())]
+    steps = {}
+    for name in (*names.split("+"), names):
+        found = replay(lm, record, num_prompt_tokens=60, drafter=create_drafter(name))
+        steps[name] = found.tokens_per_step
+    best = max(steps[name] for name in names.split("+"))
+    assert steps[names] >= 0.95 * best
 
 
 def test_divergences():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from jeton.errors import ConfigError, UnsupportedModelError
+from jeton.lm.lean_check import PLAN
 
 # Layers and last norm: Llama and its kin, GPT-2, GPT-NeoX.
 _NAMES = (("layers", "norm"), ("h", "ln_f"), ("layers", "final_layer_norm"))
@@ -87,6 +88,7 @@ def _shallow(module: Any) -> Any:
     twin.__dict__ = dict(module.__dict__)
     for name in ("_modules", "_parameters", "_buffers"):
         twin.__dict__[name] = dict(module.__dict__[name])
+    twin.__dict__.pop(PLAN, None)  # the packed weights are those of all layers
     return twin
 
 

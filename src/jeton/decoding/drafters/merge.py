@@ -24,12 +24,15 @@ class Merge:
     Attributes:
         drafters: Names joined by "+".
         store: Path of a datastore, for those of them that read one.
+        weights: Folder of trained weights, for those of them that have some; empty for the model's
+            own.
     """
 
     drafters: str = "prompt_lookup+token_recycling"
     store: str = ""
+    weights: str = ""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    needs: ClassVar[frozenset[str]] = frozenset({"logits", "hidden"})
     makes_trees: ClassVar[bool] = True
     fixes_draws: ClassVar[bool] = False
 
@@ -41,7 +44,8 @@ class Merge:
         if "merge" in names or not all(names):
             raise ConfigError(f"merge needs names of other drafters, got {self.drafters!r}")
         self._parts = [self._create(name) for name in names]
-        unmet = sorted({need for part in self._parts for need in part.needs} - self.needs)
+        met = {*self.needs, "weights"}
+        unmet = sorted({need for part in self._parts for need in part.needs} - met)
         if unmet:
             raise ConfigError(
                 f"merge cannot join {self.drafters}: one of them needs a {unmet[0]}",
@@ -49,8 +53,9 @@ class Merge:
             )
 
     def _create(self, name: str) -> Drafter:
-        takes_store = any(option.name == "store" for option in fields(DRAFTERS.load(name)))
-        options = {"store": self.store} if takes_store and self.store else {}
+        taken = {option.name for option in fields(DRAFTERS.load(name))}
+        given = {"store": self.store, "weights": self.weights}
+        options = {key: value for key, value in given.items() if value and key in taken}
         made: Drafter = DRAFTERS.create(name, options)
         return made
 

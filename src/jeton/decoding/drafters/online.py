@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from jeton.decoding.contract import DraftContext, Step
 from jeton.decoding.draft_state import DraftState
 from jeton.errors import ConfigError
+from jeton.lm.lean_check import PLAN
 from jeton.lm.tree import TokenTree
 
 
@@ -104,8 +105,9 @@ class _Learning:
     def __init__(self, given: Any, lr: float) -> None:
         self.given, self.name = given, given.name
         self.model: Any = copy.deepcopy(given.model).float()
+        vars(self.model).pop(PLAN, None)  # packed weights would not follow the training
         for module in self.model.modules():
-            if isinstance(module, nn.Linear):  # packed weights would not follow the training
+            if isinstance(module, nn.Linear):
                 vars(module).pop("forward", None)
         self.model.eval()
         self.model.requires_grad_(True)
