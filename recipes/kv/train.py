@@ -62,12 +62,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU time of this thread.")
+    parser.add_argument("--start", type=Path, help="Go on from these weights, at full length.")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)
     generator = np.random.default_rng(arguments.seed)
     model = AutoModelForCausalLM.from_config(LlamaConfig(**CONFIG))
+    if arguments.start:
+        model = AutoModelForCausalLM.from_pretrained(arguments.start, dtype=torch.float32)
+        generator = np.random.default_rng(arguments.seed + 1)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
     limit, started, step = arguments.minutes * 60, time.thread_time(), 0
@@ -76,7 +80,7 @@ def main():
         while stage < len(STAGES) - 1 and done >= STAGES[stage][0]:
             done -= STAGES[stage][0]
             stage += 1
-        _, length, num_chains, size = STAGES[stage]
+        _, length, num_chains, size = STAGES[-1 - step % 2 if arguments.start else stage]
         warm = min(step / 100, 1.0)
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * spent)))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jeton.cli.common import options_of, parse_options, plain_warnings, print_json
+from jeton.cli.kv import policy_of, runner_under
 from jeton.errors import ConfigError
 
 if TYPE_CHECKING:
     from jeton.decoding.contract import Sampling
     from jeton.decoding.tune import Tuning
+    from jeton.kv.contract import CachePolicy
     from jeton.lm.cost import CostTable
     from jeton.lm.load import LanguageModel
     from jeton.report.decoding_page import GenerationReport
@@ -23,6 +25,8 @@ Examples:
   jeton generate starter --prompt "def fib(n):"
 
   jeton generate ./model --prompt "Once" --drafter lookahead+token_recycling --stats
+
+  jeton generate starter --prompt "import os" --kv tokenselect --budget 1024
 
   cat prompt.txt | jeton generate starter --prompt - --temperature 0.8 --seed 1
 
@@ -44,13 +48,15 @@ def generate(
     ),
     verifier: str = typer.Option("", help="Name of a verifier; default: the lossless one."),
     options: list[str] = typer.Option(
-        [], "--set", help="Field of the drafter or verifier: name.field=value; repeatable."
+        [], "--set", help="Field of drafter, verifier or policy: name.field=value; repeatable."
     ),
     num_draft_tokens: int = typer.Option(0, help="Most tokens per draft; 0: the tuning's, or 8."),
     draft_model: str = typer.Option("", help="For drafters that need a model."),
     config: Path | None = typer.Option(
         None, help="File of jeton tune-decoding; default: the one beside the model's files."
     ),
+    kv: str = typer.Option("", help="Name of a cache policy; default: all context is attended."),
+    budget: int = typer.Option(0, help="Context tokens of the cache policy; 0: its default."),
     stop: list[str] = typer.Option([], help="The text ends before this string; repeatable."),
     superpose: int = typer.Option(0, help="Write so many drafts in one pass; 0 writes one text."),
     temperature: float = typer.Option(0.0, help="0 is greedy."),
@@ -78,7 +84,10 @@ def generate(
         num_draft_tokens = num_draft_tokens or tuning.best.num_draft_tokens
         draft_model = draft_model or tuning.draft_model
     drafter = drafter or "none"
-    of_drafter, of_verifier = _options(drafter, verifier, options)
+    given = parse_options(options)
+    of_kv = {key: given.pop(key) for key in list(given) if key.partition(".")[0] == kv}
+    policy = policy_of(kv, budget, of_kv)
+    of_drafter, of_verifier = _options(drafter, verifier, given)
     if tuning is not None and tuning.store and "rest" in drafter.split("+"):
         of_drafter.setdefault("store", tuning.store)
     data = sys.stdin.buffer.read() if prompt == "-" else prompt.encode()
@@ -90,6 +99,8 @@ def generate(
 
     lm = load_model(model, dtype=dtype, device=device)
     if superpose:
+        if policy is not None:
+            raise ConfigError("superposed drafts take no cache policy", hint="leave out --kv")
         _superpose(lm, data, superpose, max_new_tokens, as_json=as_json)
         return
     draft = load_model(draft_model, dtype=dtype, device=device) if draft_model else None
@@ -103,6 +114,7 @@ def generate(
         of_drafter=of_drafter,
         of_verifier=of_verifier,
         cost=tuning.cost if tuning is not None else None,
+        policy=policy,
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         num_draft_tokens=num_draft_tokens or 8,
@@ -134,10 +146,9 @@ def _tuning(model: str, config: Path | None) -> "Tuning | None":
 
 
 def _options(
-    drafter: str, verifier: str, pairs: list[str]
+    drafter: str, verifier: str, given: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the fields of `--set` for the drafter and for the verifier."""
-    given = parse_options(pairs)
     name = "merge" if "+" in drafter else drafter
     own = {key: value for key, value in given.items() if key.partition(".")[0] == verifier}
     rest = {key: value for key, value in given.items() if key not in own}
@@ -187,6 +198,7 @@ def _run(
     of_drafter: dict[str, str],
     of_verifier: dict[str, str],
     cost: "CostTable | None",
+    policy: "CachePolicy | None",
     **options: Any,
 ) -> "GenerationReport":
     """Generate with a record of the steps; Ctrl-C ends the text after the step it falls in."""
@@ -205,7 +217,11 @@ def _run(
 
     sampling = options["sampling"]
     stream = _Stream(data) if is_streamed else None
-    with packed(lm.model), deferred_interrupt() as interrupt:
+    with (
+        packed(lm.model),
+        runner_under(lm, policy) as runner,
+        deferred_interrupt() as interrupt,
+    ):
         if drafter == "auto" and cost is None:
             cost = measure_cost(lm.model, (1, 4, 8, 16), repeats=3)
         chosen = None if drafter == "none" else create_drafter(drafter, of_drafter, cost=cost)
@@ -224,6 +240,7 @@ def _run(
             on_data=stream.write if stream else None,
             stop_when=lambda: interrupt.requested,
             watch=trace,
+            runner=runner,
             **options,
         )
     if stream:
