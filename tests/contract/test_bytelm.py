@@ -8,32 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jeton.bytelm.chain_rule import ChainRule
 from jeton.bytelm.contract import END, FreeRule, Measure
 from jeton.bytelm.lexicon import Lexicon
+from jeton.bytelm.rules import canonical_rule
 from jeton.bytelm.stems import Settings, Stems
-from jeton.testing.bytelm import BruteForce, all_texts, toy_vocabulary
+from jeton.testing.bytelm import BruteForce, TableLM, all_texts, toy_vocabulary
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bytelm" / "worked_example.json"
 MEASURES = ("canonical", "all")
 
 
-class Table:
-    """Next-token probabilities as a function of the path."""
-
-    def __init__(self, law):
-        self.law = law
-        self.vocab_size = len(law(()))
-
-    def logprobs(self, paths, keep):
-        return [np.log(self.law(path)) for path in paths]
-
-
 def begin(vocabulary, law, measure, *, epsilon=0.0, max_stems=512) -> Stems:
-    rule = FreeRule() if measure == "all" else ChainRule(vocabulary)
+    rule = FreeRule() if measure == "all" else canonical_rule(vocabulary)
     lexicon = Lexicon(vocabulary)
-    settings = Settings(Table(law), lexicon, rule, Measure(measure), epsilon, max_stems)
-    return Stems.begin(settings, ())
+    settings = Settings(TableLM(law), lexicon, rule, Measure(measure), epsilon, max_stems)
+    return Stems.begin(settings, 0)
 
 
 def follow(stems: Stems, data: bytes) -> Stems:

@@ -15,9 +15,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from jeton.bytelm.paths import Paths
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-Path = tuple[int, ...]
+Bits = npt.NDArray[np.uint8]  # a bit for each token id, as of numpy.packbits
 
 END = 256  # the index of end-of-text among the 257 symbols
 NUM_SYMBOLS = 257
@@ -39,21 +41,22 @@ class Measure(StrEnum):
 
 
 class TokenLM(Protocol):
-    """Next-token logprobs after paths of token ids."""
+    """Next-token logprobs after token sequences.
 
-    @property
-    def vocab_size(self) -> int:
-        """Length of a row of logprobs."""
-        ...
+    Attributes:
+        paths: The sequences by number.
+    """
 
-    def logprobs(self, paths: Sequence[Path], keep: int) -> list[FloatArray]:
-        """Return the logprobs after each path.
+    paths: Paths
+
+    def logprobs(self, nodes: Sequence[int], keep: int) -> list[FloatArray]:
+        """Return the logprobs after each sequence.
 
         Args:
-            paths: Token ids from the very beginning.
-            keep: Tokens that all paths of the near future share: worth caching.
+            nodes: Numbers of sequences in `paths`.
+            keep: A beginning that all sequences of the near future share: worth caching.
         Returns:
-            One array for each path, shape (vocab_size,), nats.
+            One array for each, shape (vocab_size or more,), nats; a constant may be added.
         """
         ...
 
@@ -69,12 +72,8 @@ class Rule(Protocol):
         """Return the state after one more allowed token."""
         ...
 
-    def mask(self, state: Hashable) -> tuple[BoolArray | None, bool]:
-        """Return which tokens may follow, shape (vocab_size,), None for all; and if it may end."""
-        ...
-
-    def allows(self, state: Hashable, token_id: int) -> bool:
-        """Return whether one token may follow."""
+    def mask(self, state: Hashable) -> tuple[Bits | None, bool]:
+        """Return which tokens may follow, packed by id, None for all; and if the text may end."""
         ...
 
 
@@ -89,10 +88,16 @@ class FreeRule:
         """Return the only state."""
         return None
 
-    def mask(self, state: Hashable) -> tuple[BoolArray | None, bool]:
+    def mask(self, state: Hashable) -> tuple[Bits | None, bool]:
         """Allow everything."""
         return None, True
 
-    def allows(self, state: Hashable, token_id: int) -> bool:
-        """Allow it."""
-        return True
+
+def is_set(bits: Bits, token_id: int) -> bool:
+    """Return whether a packed mask has a token.
+
+    Example:
+        >>> [is_set(np.packbits(np.array([False, True])), i) for i in (0, 1)]
+        [False, True]
+    """
+    return bool(bits[token_id >> 3] >> (7 - (token_id & 7)) & 1)

@@ -131,6 +131,27 @@ class Pairs:
                 stack.extend(reversed(listed[bounds[token] : bounds[token + 1]]))
         return place, end, children, keys
 
+    def may_stand(self, left: int, right: int) -> bool:
+        """Return whether BPE leaves two tokens apart that it makes."""
+        rank, keys = self.rank, self._keys
+        a, b, limit_a, limit_b = left, right, int(NEVER), int(NEVER)
+        if rank[a] == NEVER or rank[b] == NEVER:
+            return False
+        while True:
+            key = a * self.num_tokens + b
+            at = int(np.searchsorted(keys, key))
+            if at < len(keys) and keys[at] == key:
+                merge = int(self._ranks[at])
+                if merge < limit_a and merge <= limit_b:
+                    return False
+            rank_a, rank_b = int(rank[a]), int(rank[b])
+            if rank_a == BASE and rank_b == BASE:
+                return True
+            if rank_b >= rank_a:  # the later merge is undone
+                limit_b, b = rank_b, int(self.left[b])
+            else:
+                limit_a, a = rank_a, int(self.right[a])
+
     def valid_after(self, left: int) -> BoolArray:
         """Return which tokens BPE leaves apart from `left` in front of them.
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jeton.bytelm.contract import END, NUM_SYMBOLS, FloatArray, Measure, Path, Rule, TokenLM
+from jeton.bytelm.contract import END, NUM_SYMBOLS, FloatArray, Measure, Rule, TokenLM
 from jeton.bytelm.lexicon import Lexicon
 
+_NEGLIGIBLE = 0.1  # stems below this part of epsilon are given up when they are born
 _BATCH = 32  # deferred stems that are read in one forward; wider forwards gain little
 
 
@@ -43,9 +44,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """A path of tokens and the tokens of which the rest of the text is a true beginning."""
+    """A sequence of tokens and the tokens of which the rest of the text is a true beginning."""
 
-    path: Path
+    path: int
     logw: float
     state: Hashable
     node: Node
@@ -59,7 +60,7 @@ class Stem:
 class Deferred:
     """A stem that the model has not read: its rest began at byte `birth` of the text."""
 
-    path: Path
+    path: int
     logw: float
     state: Hashable
     birth: int
@@ -88,20 +89,24 @@ class Settings:
     def make_node(self, logprobs: FloatArray, state: Hashable) -> Node:
         """Return the probabilities of one path under the measure."""
         lexicon = self.lexicon
-        mask, may_end = self.rule.mask(state)
-        chosen = np.asarray(logprobs, dtype=np.float64)[lexicon.ids]
-        end = float(np.exp(logprobs[lexicon.eos_ids]).sum()) if len(lexicon.eos_ids) else 0.0
-        spawns = None if mask is None else lexicon.places(mask)
-        if self.measure is Measure.CANONICAL and spawns is not None:
-            p = np.zeros(len(chosen))
-            np.exp(chosen, out=p, where=spawns)
-            end, spawns = end if may_end else 0.0, None
-        else:
-            p = np.exp(chosen)
-        total = float(p.sum()) + end
-        if not total > 0.0:  # nothing may follow: the path has no text
-            return Node(np.zeros(len(chosen)), 0.0, spawns)
-        return Node(p / total, end / total, spawns)
+        bits, may_end = self.rule.mask(state)
+        spawns = None if bits is None else lexicon.places(bits)
+        allowed = spawns if self.measure is Measure.CANONICAL else None
+        p = logprobs[lexicon.ids]
+        ends = logprobs[lexicon.eos_ids] if may_end or allowed is None else logprobs[:0]
+        top = float(p.max(initial=-np.inf, where=True if allowed is None else allowed))
+        top = max([top, *ends.tolist()])
+        if top == -math.inf:
+            return Node(np.zeros(len(p)), 0.0, spawns)
+        p -= p.dtype.type(top)
+        np.exp(p, out=p)
+        if allowed is not None:
+            p *= allowed
+            spawns = None
+        end = float(np.exp(ends - top).sum(dtype=np.float64)) if len(ends) else 0.0
+        total = float(p.sum(dtype=np.float64)) + end
+        p *= p.dtype.type(1.0 / total)
+        return Node(p, end / total, spawns)
 
 
 class Stems:
@@ -135,19 +140,19 @@ class Stems:
         self.offset = offset
 
     @classmethod
-    def begin(cls, settings: Settings, context: Path) -> "Stems":
-        """Return the stems of the empty text behind some context."""
+    def begin(cls, settings: Settings, context: int) -> "Stems":
+        """Return the stems of the empty text behind some context, a number of `lm.paths`."""
         lexicon, rule = settings.lexicon, settings.rule
         state = rule.start()
-        node = settings.make_node(settings.lm.logprobs([context], len(context))[0], state)
-        size = len(lexicon.ids)
-        root = Stem(context, 0.0, state, node, 0, size, 0, 0.0)
+        first = cls.from_node(settings, context, state)
         if not lexicon.strips_space:
-            return cls(settings, b"", [root], [])
+            return first
+        root, size = first.live[0], len(lexicon)
+        node = root.node
         bounds = lexicon.bounds(0, size, 0)
         space, after = int(bounds[0x20]), int(bounds[0x21])
-        stems = cls(settings, b"", [root], []).advance(0x20)
-        if settings.measure is Measure.CANONICAL:  # canonical texts have the space
+        stems = first.advance(0x20)
+        if settings.measure is not Measure.ALL:  # canonical texts have the space
             total = stems.logprob
             live = [replace(s, logw=s.logw - total, logmass=s.logmass - total) for s in stems.live]
             return cls(settings, stems.text, live, [], offset=-total)
@@ -157,6 +162,12 @@ class Stems:
         mass = _log(float(bare.sum()) + node.end)
         without = Stem(context, 0.0, state, Node(bare, node.end, node.spawns), 0, size, 0, mass)
         return cls(settings, b" ", [without, *stems.live], stems.deferred, stems.lost)
+
+    @classmethod
+    def from_node(cls, settings: Settings, path: int, state: Hashable) -> "Stems":
+        """Return the one stem that ends with a sequence of tokens, of weight 1."""
+        node = settings.make_node(settings.lm.logprobs([path], path)[0], state)
+        return cls(settings, b"", [Stem(path, 0.0, state, node, 0, len(node.p), 0, 0.0)], [])
 
     @property
     def logprob(self) -> float:
@@ -207,6 +218,8 @@ class Stems:
                 leak += kept_mass - _logsumexp([kept_mass, gone])
         deferred = [*self.deferred, *born]
         after = Stems(self.settings, text, live, deferred, self.lost, leak, self.offset)
+        if self.settings.epsilon > 0.0 and after.live:
+            after._give_up()
         after._resolve()
         return after
 
@@ -232,8 +245,9 @@ class Stems:
                 continue
             token_id = int(lexicon.ids[place])
             state = settings.rule.step(stem.state, token_id)
-            born.append(Deferred((*stem.path, token_id), logw, state, end))
-        mass = float(node.p[first:high].sum()) if first < high else 0.0
+            child = settings.lm.paths.child(stem.path, token_id)
+            born.append(Deferred(child, logw, state, end))
+        mass = float(node.p[first:high].sum(dtype=np.float64)) if first < high else 0.0
         if not mass > 0.0:
             return None
         return replace(stem, low=first, high=high, depth=depth, logmass=stem.logw + math.log(mass))
@@ -243,30 +257,46 @@ class Stems:
         settings = self.settings
         log_epsilon = _log(settings.epsilon)
         while self.deferred:
-            if _logsumexp([d.logw for d in self.deferred]) <= log_epsilon + self.logprob:
-                break
-            self.deferred.sort(key=lambda d: -d.logw)
-            room = settings.max_stems - len(self.live)
             limit, rest, size = log_epsilon + self.logprob, -math.inf, len(self.deferred)
-            while size > 1:  # no more than it takes
+            self.deferred.sort(key=lambda d: -d.logw)
+            while size:  # no more than it takes
                 rest = _logsumexp([rest, self.deferred[size - 1].logw])
                 if rest > limit:
                     break
                 size -= 1
             if settings.epsilon > 0.0:
                 size = min(size, _BATCH)
-            batch = self.deferred[: max(0, min(size, room))]
-            if not batch:
+            if not size:
                 break
+            batch = self.deferred[: min(size, settings.max_stems)]
             self.deferred = self.deferred[len(batch) :]
             self._read(batch)
-        self._give_up()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Move what exceeds the cap, or cannot matter, into the bounds."""
+        settings = self.settings
+        gone: list[float] = []
+        if len(self.live) > settings.max_stems:
+            self.live.sort(key=lambda stem: -stem.logmass)
+            gone += [stem.logmass for stem in self.live[settings.max_stems :]]
+            self.live = self.live[: settings.max_stems]
+            least = self.live[-1].logmass  # a deferred one below it would be given up as well
+            gone += [d.logw for d in self.deferred if d.logw <= least]
+            self.deferred = [d for d in self.deferred if d.logw > least]
+        if settings.epsilon > 0.0:
+            least = _log(settings.epsilon * _NEGLIGIBLE) + self.logprob
+            gone += [d.logw for d in self.deferred if d.logw < least]
+            self.deferred = [d for d in self.deferred if d.logw >= least]
+        if gone:
+            self.lost = _logsumexp([self.lost, *gone])
 
     def _read(self, batch: list[Deferred]) -> None:
         settings = self.settings
-        keep = _common_length([s.path for s in self.live] + [d.path for d in batch])
-        rows = settings.lm.logprobs([d.path for d in batch], keep)
-        size = len(settings.lexicon.ids)
+        born_here = [d.path for d in batch]
+        keep = settings.lm.paths.common([*(s.path for s in self.live), *born_here])
+        rows = settings.lm.logprobs(born_here, keep)
+        size = len(settings.lexicon)
         for deferred, row in zip(batch, rows, strict=True):
             node = settings.make_node(row, deferred.state)
             stem: Stem | None = Stem(
@@ -281,22 +311,14 @@ class Stems:
             if stem is not None and (node.p.any() or node.end > 0.0):
                 self.live.append(stem)
 
-    def _give_up(self) -> None:
-        """Move what exceeds the cap into the bounds."""
-        limit = 4 * self.settings.max_stems
-        if len(self.deferred) > limit:
-            self.deferred.sort(key=lambda d: -d.logw)
-            gone = [d.logw for d in self.deferred[limit:]]
-            self.lost = _logsumexp([self.lost, *gone])
-            self.deferred = self.deferred[:limit]
-
-    def covers(self) -> list[tuple[Path, float]]:
-        """Return every cover of the text with its log probability, best first.
+    def covers(self) -> list[tuple[int, float]]:
+        """Return every cover of the text (in `lm.paths`) with its log probability, best first.
 
         A cover's last token overhangs the end of the text, or ends with it.
         """
         lexicon = self.settings.lexicon
-        found: list[tuple[Path, float]] = [
+        child = self.settings.lm.paths.child
+        found: list[tuple[int, float]] = [
             (d.path, d.logw) for d in self.deferred if d.birth == len(self.text)
         ]
         for stem in self.live:
@@ -306,7 +328,7 @@ class Stems:
             p = stem.node.p[stem.low : stem.high]
             for place in np.flatnonzero(p).tolist():
                 token_id = int(lexicon.ids[stem.low + place])
-                found.append(((*stem.path, token_id), stem.logw + math.log(p[place])))
+                found.append((child(stem.path, token_id), stem.logw + math.log(p[place])))
         return sorted(found, key=lambda item: (-item[1], item[0]))
 
 
@@ -319,12 +341,3 @@ def _logsumexp(values: list[float]) -> float:
     if top == -math.inf:
         return top
     return top + math.log(math.fsum(math.exp(v - top) for v in values))
-
-
-def _common_length(paths: list[Path]) -> int:
-    """Return how many first tokens all paths share."""
-    low, high = min(paths), max(paths)  # tuples sort by their first difference
-    for i, (a, b) in enumerate(zip(low, high, strict=False)):
-        if a != b:
-            return i
-    return min(len(low), len(high))

@@ -8,10 +8,30 @@ from itertools import product
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from jeton.bytelm.contract import FloatArray, Path
+from jeton.bytelm.contract import FloatArray
+from jeton.bytelm.paths import Paths
 from jeton.core.vocabulary import Vocabulary
 
 END_TOKEN = "<end>"
+Path = tuple[int, ...]
+
+
+class TableLM:
+    """Next-token probabilities as a function of the path; a `TokenLM` without a model.
+
+    Example:
+        >>> table = TableLM(lambda path: [0.5, 0.5])
+        >>> table.logprobs([0], 0)
+        [array([-0.69314718, -0.69314718])]
+    """
+
+    def __init__(self, law: Callable[[Path], Sequence[float] | FloatArray]) -> None:
+        self.paths = Paths()
+        self._law = law
+
+    def logprobs(self, nodes: Sequence[int], keep: int) -> list[FloatArray]:
+        """Return the logprobs after each sequence, float64."""
+        return [np.log(self._law(tuple(self.paths.ids(node)))) for node in nodes]
 
 
 def toy_vocabulary(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Vocabulary:
