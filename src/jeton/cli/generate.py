@@ -28,6 +28,8 @@ Examples:
 
   jeton generate starter --prompt "import os" --kv tokenselect --budget 1024
 
+  jeton generate starter --prompt "def fib(n):\n    retu" --exact-prompt
+
   cat prompt.txt | jeton generate starter --prompt - --temperature 0.8 --seed 1
 
   jeton generate starter --prompt "import os" --drafter auto --html page.html
@@ -67,6 +69,10 @@ def generate(
     seed: int = typer.Option(0, help="Of the sampling."),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
+    exact_prompt: bool = typer.Option(
+        False,
+        help="Let the prompt end inside a token: draw how it is covered, then go on in tokens.",
+    ),
     stats: bool = typer.Option(False, help="Print tokens per step and speed on stderr."),
     html: Path | None = typer.Option(None, help="Write a page about the generation here."),
     compare: bool = typer.Option(False, help="Also time generate of transformers on this prompt."),
@@ -104,9 +110,13 @@ def generate(
         _superpose(lm, data, superpose, max_new_tokens, as_json=as_json)
         return
     draft = load_model(draft_model, dtype=dtype, device=device) if draft_model else None
+    prompt_ids, overhang = None, b""
+    if exact_prompt:
+        prompt_ids, overhang = _cover(lm, data, sampling)
     report = _run(
         lm,
-        data,
+        data + overhang,
+        prompt_ids=prompt_ids,
         compare=compare,
         is_streamed=not as_json,
         drafter=drafter,
@@ -128,7 +138,7 @@ def generate(
 
         write_atomically(html, render_html(generation_document(report)))
     if as_json:
-        print_json(_document(report))
+        print_json({**_document(report), "overhang": overhang.decode("utf-8", errors="replace")})
     if stats:
         _print_stats(report)
     if report.generation.finish_reason == "interrupted":
@@ -187,10 +197,26 @@ def _superpose(
         print(f"{number}  {draft.logprob:8.2f}  {draft.text}")
 
 
+def _cover(lm: "LanguageModel", data: bytes, sampling: "Sampling") -> tuple[list[int], bytes]:
+    """Return the tokens that a prompt is covered with, and the bytes that stick out behind it."""
+    from jeton.bytelm.complete import draw_cover
+    from jeton.decoding.prompt import start_token_ids
+
+    cover = draw_cover(
+        lm,
+        data,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+        start_ids=start_token_ids(lm),
+    )
+    return cover.token_ids, cover.overhang
+
+
 def _run(
     lm: "LanguageModel",
     data: bytes,
     *,
+    prompt_ids: list[int] | None,
     compare: bool,
     is_streamed: bool,
     drafter: str,
@@ -233,7 +259,7 @@ def _run(
         trace = Trace(source_names(drafter, chosen), draws=judge.draws if chosen else "")
         result = decode(
             lm,
-            data,
+            prompt_ids or data,
             drafter=chosen,
             verifier=judge,
             cost=cost,

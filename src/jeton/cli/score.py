@@ -2,16 +2,20 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from jeton.cli.common import plain_warnings, print_json, progress_for
 from jeton.errors import ConfigError
 
+MEASURES = ("tokens", "canonical", "all", "fast")
 EPILOG = """
 Examples:
 
   jeton score starter --text book.txt
+
+  jeton score starter --text book.txt --measure canonical --html surprise.html
 
   echo "Once upon a time" | jeton score starter --text -
 """
@@ -28,6 +32,12 @@ def score(
     stride: int = typer.Option(0, help="Tokens scored per window; 0: half the context."),
     context: int = typer.Option(0, help="Tokens per window; 0: the model's, at most 2048."),
     max_text_bytes: int = typer.Option(10_000_000, help="Most text that is read."),
+    measure: str = typer.Option(
+        "tokens",
+        help="tokens: windows of the tokenizer's own encoding; canonical, all or fast: exact in "
+        "bytes, see docs/bytelm.md.",
+    ),
+    html: Path | None = typer.Option(None, help="Write a page with the surprise of each byte."),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
@@ -39,7 +49,19 @@ def score(
     from jeton.lm.bits import bits_per_byte
     from jeton.lm.load import load_model
 
+    if measure not in MEASURES:
+        raise ConfigError(f"measure must be one of {', '.join(MEASURES)}; got {measure!r}")
+    if html is not None and measure == "tokens":
+        raise ConfigError(
+            "--html shows single bytes, which windows of tokens do not give",
+            hint="add --measure canonical",
+        )
+    if measure != "tokens" and (stride or context):
+        raise ConfigError(f"--stride and --context have no meaning with --measure {measure}")
     lm = load_model(model, dtype=dtype, device=device)
+    if measure != "tokens":
+        _score_bytes(lm, documents, measure, html, as_json=as_json, quiet=quiet)
+        return
     result = bits_per_byte(
         lm,
         documents,
@@ -59,6 +81,35 @@ def score(
         f"windows of {result.context} tokens, {result.stride} scored in each; "
         f"first token: {result.first_token}"
     )
+
+
+def _score_bytes(
+    lm: Any, documents: list[Any], measure: str, html: Path | None, *, as_json: bool, quiet: bool
+) -> None:
+    """Score under a measure of bytes."""
+    from jeton.bytelm.bits import measure_bits
+    from jeton.bytelm.byte_lm import ByteLM
+
+    result = measure_bits(ByteLM(lm, measure=measure), documents, progress_for(quiet))
+    if html is not None:
+        from jeton.report.bytelm_page import surprise_page
+
+        html.write_text(surprise_page(lm.name, documents, result), encoding="utf-8")
+    if as_json:
+        document = asdict(result)
+        del document["surprise"]
+        print_json({"schema_version": 1, "model": lm.name, **document})
+        return
+    note = ", an upper bound" if result.is_upper_bound else ""
+    print(f"{result.bits_per_byte:.4f} bits per byte  ({lm.name}, {measure}{note})")
+    print(
+        f"{result.num_bytes:,} bytes, {result.nodes_per_byte:.3f} tokens read per byte, "
+        f"{result.end_bits:.2f} bits for the end"
+    )
+    if result.leak_bits:
+        print(f"leak: {result.leak_bits:.2f} bits were dropped with other tokenizations")
+    for number, reason in result.reasons.items():
+        print(f"document {number} has no probability: {reason}")
 
 
 def _documents(paths: list[str], limit_bytes: int) -> list[str | bytes]:

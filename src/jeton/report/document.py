@@ -287,6 +287,29 @@ class MarkedText:
 
 
 @dataclass(frozen=True, slots=True)
+class HeatStrip:
+    """A text whose characters are shaded by a figure, such as the surprise of each.
+
+    Attributes:
+        title: What the text is.
+        data: The text.
+        values: The figure of each byte, as many as there are bytes; a character has their sum.
+        unit: Of the figure; each step of shading is one unit.
+        note: One line under the strip.
+    """
+
+    title: str
+    data: bytes
+    values: Sequence[float]
+    unit: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.data):
+            raise ConfigError(f"{len(self.values)} values for {len(self.data)} bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """Text as it stands: a command, a sample of generated text."""
 
@@ -303,7 +326,17 @@ class Note:
 
 
 Block: TypeAlias = (
-    Section | Figures | Table | Bars | Lines | Histogram | TokenStrip | MarkedText | Code | Note
+    Section
+    | Figures
+    | Table
+    | Bars
+    | Lines
+    | Histogram
+    | TokenStrip
+    | MarkedText
+    | HeatStrip
+    | Code
+    | Note
 )
 
 

@@ -17,6 +17,7 @@ from jeton.report.document import (
     Block,
     Cell,
     Document,
+    HeatStrip,
     Histogram,
     Lines,
     MarkedText,
@@ -25,7 +26,7 @@ from jeton.report.document import (
 )
 from jeton.report.format import format_number, printable
 from jeton.report.palette import assign_colours, block_colours
-from jeton.report.strip import Piece, cut_rows
+from jeton.report.strip import Piece, cut_rows, shade
 
 _NARROW, _WIDE = 420.0, 880.0  # one is half a desktop page or a phone, the other a whole page
 _STRIP_COLUMNS = 96
@@ -43,6 +44,7 @@ class _Part:
     lines: list[list["_StripLine"]] = field(default_factory=list)
     colours: list[int] = field(default_factory=list)
     keys: list[tuple[str, int, int]] = field(default_factory=list)
+    shades: list[list[tuple[str, int]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,9 @@ def _prepare(blocks: Sequence[Block], colours: dict[str, int]) -> Iterator[_Part
                     for line in cut_rows([("", [token for _, token in block.tokens])], 96)
                 ]
                 yield _Part(kind, block, lines=lines, colours=mark_colours, keys=_keys(block, own))
+            elif isinstance(block, HeatStrip):
+                shades = list(shade(block.data, block.values, _STRIP_COLUMNS))
+                yield _Part(kind, block, shades=shades)
             else:
                 yield _Part(kind, block)
 

@@ -9,6 +9,7 @@ from itertools import accumulate
 from jeton.report.format import printable
 
 _MARKS = {" ": "·", "\t": "→", "\n": "⏎"}
+MOST_SHADED = 8  # a byte that is one of 256 costs as many bits
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
@@ -118,6 +119,26 @@ def show_bytes(data: bytes) -> tuple[tuple[str, bool], ...]:
         else:
             runs.append((shown, is_mark))
     return tuple(runs)
+
+
+def shade(data: bytes, values: Sequence[float], width: int) -> Iterator[list[tuple[str, int]]]:
+    """Yield the lines of a shaded text as pairs of a character as shown and its shade, 0 to 8.
+
+    Example:
+        >>> list(shade(b"a b", [0.2, 3.9, 99.0], 80))
+        [[('a', 0), ('·', 3), ('b', 8)]]
+    """
+    start = 0
+    for end in break_lines(data, width):
+        line = []
+        for char in _decode(data[start:end]):
+            size = len(char.encode("utf-8", errors="surrogateescape"))
+            total = sum(values[start : start + size])
+            level = MOST_SHADED if total >= MOST_SHADED else max(0, int(total))
+            raw = char.encode("utf-8", errors="surrogateescape")
+            line.append(("".join(text for text, _ in show_bytes(raw)), level))
+            start += size
+        yield line
 
 
 def _decode(data: bytes) -> str:

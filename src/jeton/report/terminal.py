@@ -18,6 +18,7 @@ from jeton.report.document import (
     Code,
     Document,
     Figures,
+    HeatStrip,
     HeatTable,
     Histogram,
     Lines,
@@ -29,7 +30,7 @@ from jeton.report.document import (
 )
 from jeton.report.format import format_number, printable
 from jeton.report.palette import assign_colours, block_colours
-from jeton.report.strip import Piece, cut_rows
+from jeton.report.strip import Piece, cut_rows, shade
 from jeton.report.svg import finite
 
 _TONES = {"good": "green", "bad": "bold red", "neutral": ""}
@@ -37,6 +38,7 @@ _MARKS = {"good": "✓ ", "bad": "✗ ", "neutral": ""}
 # Middle tones, legible on black and on white; rich falls back to the nearest of 16 colours.
 _SERIES = ("#8b95a5", "#4d8df0", "#e08a2c", "#2fa697", "#b070e0", "#bd9a1e")
 _TOKENS = ("black on #b9d0f7", "black on #f6d9a8", "black on #b5e3cf", "black on #e6c3ea")
+_HEAT = (0, 52, 52, 88, 88, 124, 124, 160, 196)  # of the 256 colours, by units
 _TOKENS_16 = ("black on cyan", "black on yellow", "black on green", "black on white")
 _HEAT_ROWS = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -94,6 +96,8 @@ def _render(block: Block, console: Console, styles: dict[str, str]) -> Renderabl
             return _strip(block, console)
         case MarkedText():
             return _marked(block, styles)
+        case HeatStrip():
+            return _heat(block, console)
         case Code():
             caption = [_text(block.caption, "dim")] if block.caption else []
             return Group(*caption, Padding(_text(block.text), (0, 2)))
@@ -257,6 +261,17 @@ def _strip(block: TokenStrip, console: Console) -> RenderableType:
             head = Text(_letter(index), style="dim")
             grid.add_row(head, Text(count, style="dim"), _pieces(pieces, styles))
     return _with_note([*parts, grid], block.note)
+
+
+def _heat(block: HeatStrip, console: Console) -> RenderableType:
+    """Return a shaded text; the deeper the red, the more units."""
+    lines = []
+    for cells in shade(block.data, block.values, max(console.width - 2, 8)):
+        line = Text()
+        for shown, level in cells:
+            line.append(shown, style=f"on color({_HEAT[level]})" if level else "")
+        lines.append(line)
+    return _with_note([_text(block.title, "bold"), *lines], block.note)
 
 
 def _letter(index: int) -> str:
