@@ -335,6 +335,7 @@ Block: TypeAlias = (
     | TokenStrip
     | MarkedText
     | HeatStrip
+    | HeatTable
     | Code
     | Note
 )

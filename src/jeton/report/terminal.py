@@ -97,7 +97,7 @@ def _render(block: Block, console: Console, styles: dict[str, str]) -> Renderabl
         case MarkedText():
             return _marked(block, styles)
         case HeatStrip():
-            return _heat(block, console)
+            return _shaded(block, console)
         case Code():
             caption = [_text(block.caption, "dim")] if block.caption else []
             return Group(*caption, Padding(_text(block.text), (0, 2)))
@@ -263,7 +263,7 @@ def _strip(block: TokenStrip, console: Console) -> RenderableType:
     return _with_note([*parts, grid], block.note)
 
 
-def _heat(block: HeatStrip, console: Console) -> RenderableType:
+def _shaded(block: HeatStrip, console: Console) -> RenderableType:
     """Return a shaded text; the deeper the red, the more units."""
     lines = []
     for cells in shade(block.data, block.values, max(console.width - 2, 8)):
