@@ -81,5 +81,30 @@ LEARNERS = Registry(
             cost="like bpe, and a few microseconds for each merge and language",
             needs="a folder or file for each language",
         ),
+        "unigram": Row(
+            target="jeton.learn.methods.unigram:Unigram",
+            summary="drop, from all frequent pieces, those that the text misses least",
+            paper=Paper(
+                "Subword Regularization: Improving Neural Network Translation Models with Multiple "
+                "Subword Candidates",
+                2018,
+                "https://arxiv.org/abs/1804.10959",
+            ),
+            verified=Verification.SMALL,
+            evidence="tests/unit/test_learn_pieces.py",
+            cost="about 20 passes over the distinct pretokens",
+        ),
+        "lib": Row(
+            target="jeton.learn.methods.lib:Lib",
+            summary="read with the least effort: remember what stands together, forget the rest",
+            paper=Paper(
+                "Rethinking Tokenization: Crafting Better Tokenizers for Large Language Models",
+                2024,
+                "https://arxiv.org/abs/2403.00417",
+            ),
+            verified=Verification.SMALL,
+            evidence="tests/unit/test_learn_pieces.py",
+            cost="about 5 CPU seconds per MB of its sample and pass",
+        ),
     },
 )
