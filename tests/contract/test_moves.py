@@ -232,8 +232,7 @@ def test_bad_input_is_a_typed_error(config: MoveConfig, name: str):
     changes, error = BAD[name]
     with pytest.raises(error):
         move(replace(config, **changes))
-    assert not (config.out / "result.json").exists()
-    assert not (config.out / "model").exists()
+    assert not config.out.exists()
 
 
 @pytest.mark.parametrize(
@@ -250,6 +249,7 @@ def test_tokenizer_without_a_tokenizer_json_is_refused(config: MoveConfig, tmp_p
     (tmp_path / "empty").mkdir()
     with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
         move(replace(config, to=str(tmp_path / "empty")))
+    assert not config.out.exists()
 
 
 def changed(**parts: Any) -> Vocabulary:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import torch
 from torch import distributed, multiprocessing
 
 from jeton.core.vocabulary import Vocabulary
-from jeton.errors import ConfigError, CorruptRunError
+from jeton.errors import ConfigError, CorruptRunError, MissingExtraError
 from jeton.testing.models import tiny_model, tiny_tokenizer
 from jeton.transfer.alignment import align, cut_row
+from jeton.transfer.budget import steps_within
 from jeton.transfer.contract import HealInput
 from jeton.transfer.guide import Guides
 from jeton.transfer.healers.alm import (
@@ -242,6 +244,13 @@ def test_lora_merges_and_leaves_no_trace(words: Vocabulary, family: str, tmp_pat
         assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
+def test_lora_without_peft_names_the_extra(words: Vocabulary, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match="peft") as caught:
+        HEALERS.create("lora", SMALL).heal(make_input(words, words))
+    assert "jeton[train]" in str(caught.value.hint)
+
+
 def test_a_stopped_lora_gives_the_model_back(words: Vocabulary):
     pytest.importorskip("peft")
     inputs = make_input(words, words)
@@ -336,6 +345,21 @@ def _worker(rank: int, folder: str) -> None:
     CrossEntropy(**SMALL, precision="float32").heal(inputs)
     torch.save(inputs.model.state_dict(), Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def test_steps_follow_from_the_clock(words: Vocabulary, tmp_path: Path):
+    class TenSecondsAStep:
+        seconds = 0.0
+
+        def heal(self, inputs: HealInput) -> None:
+            assert inputs.checkpoint is None
+            self.seconds += 5 + 10 * inputs.num_steps  # five of them whatever the steps
+
+    healer = TenSecondsAStep()
+    inputs = make_input(words, words, checkpoint=tmp_path / "healing.pt")
+    found = steps_within(healer, inputs, 65.0, clock=lambda: healer.seconds)  # type: ignore[arg-type]
+    assert found == 6
+    assert steps_within(healer, inputs, 0.0, clock=lambda: healer.seconds) == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

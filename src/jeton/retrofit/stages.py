@@ -1,6 +1,5 @@
 """The stages of a retrofit, one function each: plain inputs, plain outcomes."""
 
-import copy
 import random
 import shutil
 from dataclasses import replace
@@ -26,13 +25,13 @@ from jeton.retrofit.rehearsal import rehearse
 from jeton.retrofit.result import SCHEMA_VERSION, RetrofitResult, SideFigures
 from jeton.retrofit.speed import Speed, compare_speed, excerpts
 from jeton.retrofit.texts import Texts
+from jeton.transfer.budget import seconds_per_step
 from jeton.transfer.contract import HealInput, HealResult
 from jeton.transfer.registry import HEALERS, INITIALIZERS
 from jeton.transfer.transplant import transplant
 
 START_BYTES = 60_000  # enough text to place the figure right after the transplant
 REHEARSAL_TOKENS = 65_536  # seconds to sample, and enough for the short runs that need it
-PROBE_STEPS = 3
 INIT_BYTES = 4_000_000  # text for initializers that learn vectors from it
 STRIP_BYTES = 480
 
@@ -136,9 +135,7 @@ def plan(
         return {"num_steps": max(0, config.steps), "seconds_per_step": None}
     inputs = heal_input(config, source, vocabulary, texts, 0, teacher=teacher, is_probe=True)
     healer = HEALERS.create(config.heal, config.options_for(config.heal))
-    healer.heal(replace(inputs, num_steps=1))  # warms up
-    probe = replace(inputs, model=copy.deepcopy(inputs.model), num_steps=PROBE_STEPS)
-    seconds = healer.heal(probe).seconds / PROBE_STEPS
+    seconds = seconds_per_step(healer, inputs)
     return {
         "num_steps": max(1, int(config.minutes * 60 / seconds)),
         "seconds_per_step": seconds,

@@ -15,8 +15,9 @@ from torch.nn import functional
 from jeton.core.vocabulary import TokenKind, Vocabulary
 from jeton.transfer.alignment import AlignedRow, align_inputs, cut_row
 from jeton.transfer.contract import HealInput
+from jeton.transfer.forward import forward_logits, guiding_model
 from jeton.transfer.matching import match_tokens
-from jeton.transfer.training import Batch, forward_logits
+from jeton.transfer.training import Batch
 
 _KEPT_ROWS = 2048  # of 1,024 tokens: a few hundred megabytes
 
@@ -60,7 +61,8 @@ class Guides:
         self, inputs: HealInput, *, debias: bool, top_k: int, precision: str, keep: bool = True
     ) -> None:
         assert inputs.teacher_vocabulary is not None, "checked by the healer"
-        self.teacher, self.debias, self.precision = inputs.teacher, debias, precision
+        self.teacher = guiding_model(inputs, precision)
+        self.debias, self.precision = debias, precision
         self.texts = align_inputs(inputs)
         config = self.teacher.config.get_text_config(decoder=True)
         self.limit = getattr(config, "max_position_embeddings", None) or 1 << 30

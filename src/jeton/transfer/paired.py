@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from jeton.transfer.alignment import align_inputs, cut_row, pad_rows
 from jeton.transfer.contract import HealInput
-from jeton.transfer.training import Batch, TrainingOptions, forward_logits
+from jeton.transfer.forward import forward_logits, guiding_model
+from jeton.transfer.training import Batch, TrainingOptions
 
 
 class PairedRows:
@@ -25,7 +26,8 @@ class PairedRows:
     """
 
     def __init__(self, options: TrainingOptions, inputs: HealInput) -> None:
-        self.precision, self.model, self.teacher = options.precision, inputs.model, inputs.teacher
+        self.precision, self.model = options.precision, inputs.model
+        self.teacher = guiding_model(inputs, options.precision)
         self.texts = align_inputs(inputs)
         config: Any = self.teacher.config.get_text_config(decoder=True)
         self.limit: int = getattr(config, "max_position_embeddings", None) or 1 << 30

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from jeton.core.run import deferred_interrupt
 from jeton.errors import ConfigError, CorruptRunError
 from jeton.transfer.checkpoint import read_checkpoint, write_checkpoint
 from jeton.transfer.contract import HealInput, HealPoint, HealResult
 from jeton.transfer.distributed import Workers
+from jeton.transfer.forward import cross_entropy_sum
 
 NATS_TO_BITS = 1.4426950408889634
 _WARM_STEPS = 10
@@ -181,22 +181,6 @@ def row_length(model: Any, options: TrainingOptions, num_ids: int) -> int:
             hint="give more --text, or --steps 0",
         )
     return length
-
-
-def forward_logits(model: Any, token_ids: Tensor, precision: str) -> Tensor:
-    """Return logits, shape (rows, length, num_embeddings); gradients flow."""
-    is_bf16 = precision == "bfloat16" or (precision == "auto" and _bf16_pays(model))
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
-        logits: Tensor = model(input_ids=token_ids, use_cache=False).logits
-    return logits
-
-
-def cross_entropy_sum(model: Any, rows: Tensor, precision: str) -> Tensor:
-    """Return the cross-entropy in nats, summed over rows of shape (rows, length + 1)."""
-    logits = forward_logits(model, rows[:, :-1], precision)
-    return functional.cross_entropy(
-        logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="sum"
-    )
 
 
 def maybe_compiled(function: Callable[..., Any], options: TrainingOptions) -> Callable[..., Any]:
@@ -388,13 +372,6 @@ class _trainable:  # noqa: N801 - used as a context manager only
         self.model.train(self.was_training)
         for parameter, flag in zip(self.model.parameters(), self.flags, strict=True):
             parameter.requires_grad_(flag)
-
-
-def _bf16_pays(model: Any) -> bool:
-    """Whether bf16 products are faster here: GPUs, and CPUs that have AMX."""
-    if model.device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.run import RunFolder, disk_errors, environment, to_json, write_atomically
 from jeton.core.vocabulary import load_vocabulary
-from jeton.errors import ConfigError
+from jeton.errors import ConfigError, JetonError
 from jeton.learn.registry import LEARNERS
 from jeton.lm.load import LanguageModel, load_model
 from jeton.report.html import render_html
@@ -51,7 +51,12 @@ def move(config: MoveConfig, *, progress: Progress = NO_PROGRESS) -> MoveResult:
     check_language(config.language, texts.train)
     source, teacher = _load(config)
     folder = RunFolder.create(config.out, asdict(config), texts.hashes)
-    return _Moving(config, folder, texts, source, teacher, progress).run()
+    try:
+        return _Moving(config, folder, texts, source, teacher, progress).run()
+    except JetonError:
+        if not folder.items():  # nothing was finished: the same --out can be given again
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 def resume_move(verb: str, path: Path, *, progress: Progress = NO_PROGRESS) -> MoveResult:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from jeton.errors import ConfigError
 from jeton.transfer.contract import HealInput, HealResult
+from jeton.transfer.forward import forward_logits
 from jeton.transfer.guide import Guide, Guides, ending_logprob, opening_ids, running_sums, scored
 from jeton.transfer.training import (
     Batch,
@@ -25,7 +26,6 @@ from jeton.transfer.training import (
     TrainingOptions,
     body_parameters,
     embedding_parameters,
-    forward_logits,
     maybe_compiled,
     train,
 )
