@@ -1,183 +1,92 @@
-"""Bench of the decoding room: every drafter beside `generate` of transformers, on recorded text.
+"""Bench of the decoding room: every way of decoding beside `generate` of transformers.
 
-python bench/decoding.py [--json] [--quick] [--model FOLDER]
+python bench/decoding.py [--json] [--quick]
 
-The text is forced on both sides (`replay` here, a logits processor there), so that a model which
-loops flatters nobody. Files of the held-out part of Python's standard library stand for code, a
-prose sample for documents, a file with renamed words for editing. Times are CPU seconds of one
-thread, all ways interleaved in one run on the same model; prefill is not counted here and is
-subtracted there.
+Text is forced on both sides (`replay` here, a logits processor there), so that a model which loops
+flatters nobody; figures of free running stand beside it, and say when the text loops. Texts are
+held-out files, docstrings and edits of Python's standard library, the project's prose sample and,
+where ../shared/data is, worked answers as chat. Times are CPU seconds of one thread, interleaved
+in one run on the same model; reading the prompt is not counted. The 100M-class model has random
+weights: it shows costs, and drafters that look at its logits have nothing to find.
 """
 
 import argparse
 import contextlib
 import json
 import platform
-import re
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import decoding_laws as laws
+from decoding_goals import (
+    GREEDY,
+    LOOKING_BACK,
+    LOOKUP,
+    SINGLE,
+    WITH_LOGITS,
+    WITH_MODEL,
+    goals_of,
+    show,
+)
+from decoding_texts import (
+    NUM_PROMPT,
+    SHARED,
+    TASKS,
+    Recording,
+    clock,
+    hf_batch_seconds,
+    hf_run,
+    hf_seconds,
+    recordings,
+    stores,
+)
+from jeton.decoding.batch import BatchLoop
+from jeton.decoding.contract import Sampling
 from jeton.decoding.create import create_drafter
-from jeton.decoding.replay import replay
+from jeton.decoding.engine import DecodingLoop
+from jeton.decoding.generation import generate
+from jeton.decoding.loops import IS_LOOPING, loop_share
+from jeton.decoding.replay import Recorded, replay
+from jeton.decoding.tune import tune
+from jeton.decoding.workload import Recording as Work
 from jeton.errors import InputError
 from jeton.lm.cost import CostTable, measure_cost
 from jeton.lm.load import LanguageModel, load_model
 from jeton.lm.pack import packed
 from jeton.lm.runner import Runner
-from jeton.starter import general_text_path, library_bucket, library_files
+from jeton.testing.decoding import Adversary, check_equals_plain, tiny_language_model
 
-SCHEMA_VERSION = 1
-NUM_PROMPT, NUM_DECODED = 384, 128
-WAYS = (
-    "prompt_lookup",
-    "token_recycling",
-    "aded",
-    "lookahead",
-    "prompt_lookup+token_recycling",
-    "lookahead+aded",
-)
-clock = time.thread_time
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A text, cut into prompt and what is decoded."""
-
-    task: str
-    token_ids: list[int]
-    num_prompt: int
+SCHEMA_VERSION = 2
+CONFIG_100M = {
+    "hidden_size": 768,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 15,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-5,
+}
 
 
-def recordings(lm: LanguageModel, per_task: int) -> list[Recording]:
-    """Return texts of three kinds that the starter model has not seen."""
-    wanted = NUM_PROMPT + NUM_DECODED
-    found: list[Recording] = []
-    held_out = [p for name, p in library_files().items() if library_bucket(name) == 0]
-    code = [path.read_text(encoding="utf-8") for path in held_out]
-    code = [text for text in code if 6000 < len(text) < 40000]
-    for text in code[:: max(1, len(code) // per_task)][:per_task]:
-        ids = lm.vocabulary.encode(text[len(text) // 3 :][:6000])[:wanted]
-        found.append(Recording("code", ids, NUM_PROMPT))
-    prose = lm.vocabulary.encode(general_text_path().read_text(encoding="utf-8"))
-    for index in range(per_task):
-        start = index * max(1, (len(prose) - wanted) // per_task)
-        found.append(Recording("prose", prose[start : start + wanted], NUM_PROMPT))
-    for text in code[1 :: max(1, len(code) // per_task)][:per_task]:
-        before = text[len(text) // 2 :][:700]
-        words = sorted(set(re.findall(r"[a-z_]{4,}", before)))[::4]
-        after = before
-        for word in words:
-            after = re.sub(rf"\b{word}\b", f"{word}_new", after)
-        prompt = lm.vocabulary.encode(f"# before\n{before}\n# after\n")
-        ids = prompt + lm.vocabulary.encode(after)[:NUM_DECODED]
-        found.append(Recording("edit", ids, len(prompt)))
-    return found
+@dataclass
+class Field:
+    """A model with everything that its ways of decoding need."""
 
-
-def hf_seconds(lm: LanguageModel, recording: Recording, **options: Any) -> float:
-    """CPU seconds of `generate` on the forced text, those of its first token subtracted."""
-    record = torch.tensor(recording.token_ids)
-
-    def force(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        wanted = record[min(input_ids.shape[1], len(record) - 1)]
-        forced = torch.full_like(scores, float("-inf"))
-        forced[:, wanted] = 0.0
-        return forced
-
-    ids = record[None, : recording.num_prompt]
-    seconds = []
-    for num_new in (1, len(record) - recording.num_prompt):
-        start = clock()
-        output = lm.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=num_new,
-            min_new_tokens=num_new,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-            logits_processor=[force],
-            **options,
-        )
-        seconds.append(clock() - start)
-        assert output[0].tolist() == recording.token_ids[: recording.num_prompt + num_new]
-    return seconds[1] - seconds[0]
-
-
-def our_way(
-    lm: LanguageModel,
-    recording: Recording,
-    name: str,
-    runner: Runner,
-    cost: CostTable | None,
-    draft_model: LanguageModel | None,
-) -> tuple[float, float]:
-    """CPU seconds and tokens per step of one way on one text."""
-    figures = replay(
-        lm,
-        recording.token_ids,
-        num_prompt_tokens=recording.num_prompt,
-        drafter=None if name == "none" else create_drafter(name),
-        num_draft_tokens=8 if name.startswith("draft") else 16,
-        runner=runner,
-        draft_model=draft_model,
-        cost=cost,
-        clock=clock,
-    )
-    return figures.seconds, figures.tokens_per_step
-
-
-def compare(
-    lm: LanguageModel, draft_model: LanguageModel | None, per_task: int, rounds: int
-) -> dict[str, Any]:
-    """Return bytes per second, ratios to plain `generate` and tokens per step by task and way."""
-    texts = recordings(lm, per_task)
-    names = ["none", *WAYS, *(["draft_model", "dyspec"] if draft_model else [])]
-    runner = Runner(lm.model)
-    with fast(lm):
-        cost = measure_cost(runner, (1, 2, 4, 8, 16, 24), context=NUM_PROMPT, clock=clock)
-    tasks: dict[str, Any] = {}
-    for task in ("code", "prose", "edit"):
-        own = [text for text in texts if text.task == task]
-        num_bytes = sum(len(lm.vocabulary.bytes_of(t.token_ids[t.num_prompt + 1 :])) for t in own)
-        seconds: dict[str, list[float]] = {}
-        steps: dict[str, float] = {}
-
-        def note(name: str, measure: Callable[[], float], into: dict[str, list[float]]) -> None:
-            into.setdefault(name, []).append(measure())
-
-        for _ in range(rounds):
-            note("generate", lambda own=own: sum(hf_seconds(lm, t) for t in own), seconds)
-            note(
-                "generate, prompt lookup",
-                lambda own=own: sum(hf_seconds(lm, t, prompt_lookup_num_tokens=10) for t in own),
-                seconds,
-            )
-            for name in names:
-                with fast(lm):
-                    cut = cost if name not in ("none", "draft_model", "dyspec") else None
-                    found = [our_way(lm, t, name, runner, cut, draft_model) for t in own]
-                note(name, lambda found=found: sum(s for s, _ in found), seconds)
-                steps[name] = statistics.mean(s for _, s in found)
-        tasks[task] = {
-            name: {
-                "bytes_per_second": num_bytes / statistics.median(values),
-                "ratio": statistics.median(
-                    a / b for a, b in zip(seconds["generate"], values, strict=True)
-                ),
-                "min": min(a / b for a, b in zip(seconds["generate"], values, strict=True)),
-                "max": max(a / b for a, b in zip(seconds["generate"], values, strict=True)),
-                "tokens_per_step": steps.get(name),
-            }
-            for name, values in seconds.items()
-        }
-    forwards = {str(n): 1000 * s for n, s in zip(cost.sizes, cost.seconds, strict=True)}
-    return {"tasks": tasks, "forward_ms": forwards}
+    lm: LanguageModel
+    texts: list[Recording]
+    names: list[str]
+    draft_model: LanguageModel | None = None
+    stores: dict[str, Path] = field(default_factory=dict)
+    lean: bool = True
+    lookup_too: bool = True
 
 
 @contextlib.contextmanager
@@ -188,70 +97,287 @@ def fast(lm: LanguageModel) -> Iterator[None]:
         yield
 
 
-def goals_of(tasks: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the room's goals that this bench can decide."""
-    best = {
-        task: max(v["ratio"] for name, v in rows.items() if not name.startswith("generate"))
-        for task, rows in tasks.items()
-    }
-    plain = min(rows["none"]["ratio"] for rows in tasks.values())
-    lookup = {task: rows["generate, prompt lookup"]["ratio"] for task, rows in tasks.items()}
-    return [
-        _goal("plain loop over generate, bfloat16", 1.6, plain),
-        _goal("best way over generate, code", 2.4, best["code"]),
-        _goal("best way over generate, prose", 2.4, best["prose"]),
-        _goal("best way over generate, edit", 6.0, best["edit"]),
-        _goal("best way over prompt lookup of generate, code", 1.6, best["code"] / lookup["code"]),
-        _goal("best way over prompt lookup of generate, edit", 1.6, best["edit"] / lookup["edit"]),
-    ]
+def our_seconds(
+    given: Field, name: str, text: Recording, runner: Runner, cost: CostTable
+) -> tuple[float, float]:
+    """CPU seconds and tokens per step of one way on one text."""
+    options = {}
+    if "rest" in name:
+        options = {"store": str(given.stores[text.task])}
+    drafter = None if name == "none" else create_drafter(name, options, cost=cost)
+    is_model = name in WITH_MODEL
+    figures = replay(
+        given.lm,
+        text.token_ids,
+        num_prompt_tokens=text.num_prompt,
+        drafter=drafter,
+        num_draft_tokens=6 if is_model else 16,
+        runner=runner,
+        draft_model=given.draft_model,
+        cost=None if name == "none" or is_model else cost,
+        clock=clock,
+    )
+    return figures.seconds, figures.tokens_per_step
 
 
-def _goal(name: str, goal: float, measured: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "goal": goal,
-        "measured": measured,
-        "unit": "x",
-        "holds": measured >= goal,
-    }
+def compare(given: Field, rounds: int) -> dict[str, Any]:
+    """Return speed, ratio to `generate` and tokens per step by task and way."""
+    lm = given.lm
+    with fast(lm):
+        runner = Runner(lm.model, lean=given.lean)
+        cost = measure_cost(runner, (1, 2, 4, 8, 16, 24), context=NUM_PROMPT, clock=clock)
+    tasks: dict[str, Any] = {}
+    for task in (t for t in TASKS if any(text.task == t for text in given.texts)):
+        own = [text for text in given.texts if text.task == task]
+        names = [n for n in given.names if "rest" not in n or task in given.stores]
+        seconds: dict[str, list[float]] = {}
+        steps: dict[str, float] = {}
+        for _ in range(rounds):
+            seconds.setdefault(GREEDY, []).append(sum(hf_seconds(lm, t) for t in own))
+            if given.lookup_too:
+                spent = sum(hf_seconds(lm, t, prompt_lookup_num_tokens=10) for t in own)
+                seconds.setdefault(LOOKUP, []).append(spent)
+            with fast(lm):
+                runner = Runner(lm.model, lean=given.lean)
+                for name in names:
+                    found = [our_seconds(given, name, t, runner, cost) for t in own]
+                    seconds.setdefault(name, []).append(sum(s for s, _ in found))
+                    steps[name] = statistics.mean(s for _, s in found)
+        num_bytes = sum(len(lm.vocabulary.bytes_of(t.token_ids[t.num_prompt + 1 :])) for t in own)
+        tasks[task] = _rows(seconds, steps, num_bytes)
+    forwards = {str(n): 1000 * s for n, s in zip(cost.sizes, cost.seconds, strict=True)}
+    return {"tasks": tasks, "forward_ms": forwards, "forward_by": runner.forward_kind}
 
 
-def run(model: str, quick: bool) -> dict[str, Any]:
-    """Measure everything; `quick` takes fewer texts and rounds."""
+def _rows(
+    seconds: dict[str, list[float]], steps: dict[str, float], num_bytes: int
+) -> dict[str, Any]:
+    base = seconds[GREEDY]
+    rows = {}
+    for name, values in seconds.items():
+        ratios = [a / b for a, b in zip(base, values, strict=True)]
+        rows[name] = {
+            "bytes_per_second": num_bytes / statistics.median(values),
+            "ratio": statistics.median(ratios),
+            "min": min(ratios),
+            "max": max(ratios),
+            "tokens_per_step": steps.get(name),
+        }
+    return rows
+
+
+def free_running(
+    lm: LanguageModel, draft: LanguageModel | None, texts: list[Recording]
+) -> dict[str, Any]:
+    """Return the same without force, on code and prose: greedy text of the model itself."""
+    ways: dict[str, list[float]] = {}
+    num_looping, num_texts, num_new = 0, 0, 96
+    for text in texts:
+        prompt = text.token_ids[: text.num_prompt]
+        ids = torch.tensor([prompt])
+        first = hf_run(lm, ids, 1)[1]
+        written, spent = hf_run(lm, ids, num_new)
+        ways.setdefault(GREEDY, []).append(spent - first)
+        options: list[tuple[str, dict[str, Any]]] = [(LOOKUP, {"prompt_lookup_num_tokens": 10})]
+        if draft is not None:
+            options.append(("generate, assisted", {"assistant_model": draft.model}))
+        for name, option in options:
+            ways.setdefault(name, []).append(hf_run(lm, ids, num_new, **option)[1] - first)
+        num_texts += 1
+        num_looping += loop_share(written) > IS_LOOPING
+        with fast(lm):
+            for name in ("none", "lookahead", *(("draft_model",) if draft else ())):
+                found = generate(
+                    lm,
+                    prompt,
+                    max_new_tokens=num_new,
+                    drafter=None if name == "none" else name,
+                    draft_model=draft,
+                    stop_ids=[],
+                    num_draft_tokens=6,
+                    watch=(watch := Stopwatch()),
+                )
+                assert len(found.token_ids) == num_new
+                ways.setdefault(name, []).append(watch.seconds)
+    base = sum(ways[GREEDY])
+    ratios = {name: base / sum(values) for name, values in ways.items()}
+    return {"ratio": ratios, "num_texts": num_texts, "num_looping": num_looping}
+
+
+class Stopwatch:
+    """CPU seconds since the first step of a generation."""
+
+    def __init__(self) -> None:
+        self.start: float | None = None
+        self.seconds = 0.0
+
+    def __call__(self, *_: Any) -> None:
+        """Note a step."""
+        self.start = clock() if self.start is None else self.start
+        self.seconds = clock() - self.start
+
+
+def seeded_100m(like: LanguageModel) -> LanguageModel:
+    """Return a model of 100 million random weights with the vocabulary of another one."""
+    torch.manual_seed(0)  # a script of its own: nobody else's generator
+    config = LlamaConfig(vocab_size=like.num_embeddings, **CONFIG_100M)
+    model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
+    return LanguageModel(model, None, like.vocabulary, "100M, random weights")
+
+
+def chosen_by_tune(lm: LanguageModel, texts: list[Recording], tasks: dict[str, Any]) -> float:
+    """Return the worst share, over three workloads, of the best way's speed that tune's has."""
+    shares = []
+    for task in (task for task in ("code", "chat", "prose") if task in tasks):
+        work = [Work(tuple(t.token_ids), t.num_prompt) for t in texts if t.task == task]
+        with fast(lm):
+            found = tune(lm, work, drafters=SINGLE[1:4], lengths=[16], rounds=2, clock=clock)
+        rows = {name: tasks[task][name]["ratio"] for name in SINGLE[:4]}
+        shares.append(rows[found.best.drafter] / max(rows.values()))
+    return min(shares)
+
+
+def hybrids_work() -> float:
+    """Return the share of recurrent and hybrid families whose text chains leave as it is."""
+    equal = 0
+    families = ("mamba", "qwen3_next")
+    for family in families:
+        lm, prompt = tiny_language_model(family), [5, 6, 7, 5, 6, 7]
+        right = [int(i) for i in generate(lm, prompt, max_new_tokens=16, stop_ids=[]).token_ids]
+        adversary = Adversary([*prompt, *right], makes_trees=False)
+        loop = check_equals_plain(lm, prompt, adversary, max_new_tokens=16)
+        equal += loop.stats.num_accepted > 0
+    return equal / len(families)
+
+
+def batch_of_8(lm: LanguageModel, texts: list[Recording]) -> float:
+    """Return the speed of a ragged batch with drafts over that of batched `generate`."""
+    with fast(lm):
+        runner = Runner(lm.model)
+        cost = measure_cost(runner, (8, 16, 32, 64), context=NUM_PROMPT, repeats=3, clock=clock)
+        share = CostTable([1, 2, 4, 8], cost.seconds, cost.context, cost.machine, cost.dtype)
+        loops = [
+            DecodingLoop(
+                lm,
+                drafter=create_drafter("lookahead"),
+                verifier=Recorded(text.token_ids),
+                sampling=Sampling(),
+                num_draft_tokens=8,
+                runner=runner,
+                cost=share,
+            )
+            for text in texts
+        ]
+        num_new = min(len(t.token_ids) - t.num_prompt for t in texts)
+        begun, start = set(), 0.0
+        prompts = [text.token_ids[: text.num_prompt] for text in texts]
+        for index, _ in BatchLoop(loops).run(prompts, num_new):
+            if len(begun) < len(texts):  # the first token of each comes from its prompt
+                begun.add(index)
+                start = clock()
+        ours = clock() - start
+    return hf_batch_seconds(lm, texts, num_new) / ours
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """Measure everything; `quick` takes one text per task, one round and no large model."""
     torch.set_num_threads(1)
-    lm = load_model(model, dtype="bfloat16")
+    lm = load_model("starter", dtype="bfloat16")
     draft = None
-    if model == "starter":
-        with contextlib.suppress(InputError):  # a checkout without the draft's weights
-            draft = load_model("starter-draft", dtype="bfloat16")
-    found = compare(lm, draft, per_task=1 if quick else 4, rounds=1 if quick else 3)
+    with contextlib.suppress(InputError):  # a checkout without the draft's weights
+        draft = load_model("starter-draft", dtype="bfloat16")
+    texts = recordings(lm, 1 if quick else 2)
+    names = ["none", *LOOKING_BACK]
+    if not quick:
+        names += [*WITH_LOGITS, *(WITH_MODEL if draft else ())]
+    shown = [t for t in texts if t.task in ("code", "edit")] if quick else texts
+    found: dict[str, Any] = {
+        "enumerated": laws.enumerated(),
+        "hybrids": hybrids_work(),
+        "starter bfloat16": compare(Field(lm, shown, names, draft), 1 if quick else 2),
+    }
+    if quick:
+        return _document(found, quick)
+    found |= _slow(lm, draft, texts)
+    return _document(found, quick)
+
+
+def _slow(lm: LanguageModel, draft: LanguageModel | None, texts: list[Recording]) -> dict[str, Any]:
+    """Return what takes minutes."""
+    found: dict[str, Any] = {}
+    full = load_model("starter", dtype="float32")
+    short = [text for text in texts if text.task in ("code", "prose", "edit")][::2]
+    found["starter float32"] = compare(Field(full, short, ["none", "lookahead", "auto"]), 1)
+    found |= _stories()
+    found["free running"] = {
+        task: free_running(lm, draft, [t for t in texts if t.task == task])
+        for task in ("code", "prose")
+    }
+    found["tune"] = chosen_by_tune(
+        lm, texts, compare(Field(lm, texts, [*SINGLE[:4]], lookup_too=False), 1)["tasks"]
+    )
+    found["batch"] = batch_of_8(lm, [t for t in recordings(lm, 8) if t.task == "code"][:8])
+    with fast(lm):
+        for kind, sampling in (
+            ("greedy bf16", Sampling()),
+            ("seed-exact bf16", Sampling(temperature=1.0)),
+        ):
+            found[f"identical, {kind}"] = laws.identical(lm, 1000, sampling)
+    if draft is not None:
+        small = load_model("starter-draft", dtype="float32")
+        pairs = [
+            pair
+            for text in [t for t in texts if t.task == "code"][:1]
+            for pair in laws.one_step_pairs(full, small, text.token_ids)
+        ]
+        found["acceptance"] = laws.acceptance_table(pairs, 60)
+        found["chi-square by verifier"] = laws.chi_square(pairs[5], 20_000)
+        found["chi-square"] = min(found["chi-square by verifier"].values())
+    return found | _large(lm)
+
+
+def _stories() -> dict[str, Any]:
+    """Return the loop on stories260k in both dtypes, where the shared data is."""
+    folder = SHARED / "models" / "stories260k"
+    found = {}
+    for dtype in ("float32", "bfloat16") if folder.is_dir() else ():
+        lm = load_model(str(folder), dtype=dtype)
+        prompt = lm.vocabulary.encode("Once upon a time there was a little girl")
+        ids = generate(lm, prompt, max_new_tokens=160, stop_ids=[]).token_ids
+        text = Recording("prose", [*prompt, *ids], len(prompt))
+        given = Field(lm, [text], ["none", "lookahead", "auto"])
+        found[f"stories260k {dtype}, its own text"] = compare(given, 3)
+    return found
+
+
+def _large(like: LanguageModel) -> dict[str, Any]:
+    """Return the figures of the 100M-class model, with stores and on unmodified modules."""
+    lm = seeded_100m(like)
+    texts = recordings(lm, 1)
+    kept = stores(lm, 3_000_000, texts)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {task: Path(folder) / f"{task}.npz" for task in kept}
+        for task, store in kept.items():
+            store.save(paths[task])
+        names = ["none", *LOOKING_BACK, "rest", "lookahead+rest"]
+        large = compare(Field(lm, texts, names, stores=paths), 1)
+    stock = [text for text in texts if text.task in ("code", "edit")]
+    given = Field(lm, stock, ["none", "lookahead", "prompt_lookup"], lean=False)
+    return {
+        "100M bfloat16": large,
+        "100M bfloat16, unmodified modules": compare(given, 1),
+    }
+
+
+def _document(found: dict[str, Any], quick: bool) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "room": "decoding",
         "machine": f"{platform.machine()}, 1 thread, CPU time",
-        "model": lm.name,
-        "dtype": "bfloat16",
-        **found,
-        "goals": goals_of(found["tasks"]),
+        "quick": quick,
+        "results": found,
+        "goals": goals_of(found),
     }
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print the result as tables."""
-    print(f"{result['model']}, {result['dtype']}; {result['machine']}")
-    print("forward ms:", {n: round(ms, 2) for n, ms in result["forward_ms"].items()})
-    for task, rows in result["tasks"].items():
-        print(f"\n{task:32} bytes/s  x generate (min-max)  tokens/step")
-        for name, row in rows.items():
-            steps = "" if row["tokens_per_step"] is None else f"{row['tokens_per_step']:.2f}"
-            print(
-                f"  {name:30} {row['bytes_per_second']:7.0f}  {row['ratio']:5.2f} "
-                f"({row['min']:.2f}-{row['max']:.2f})  {steps:>8}"
-            )
-    print("\ngoals:")
-    for goal in result["goals"]:
-        mark = "holds" if goal["holds"] else "MISSED"
-        print(f"  {mark:6} {goal['name']}: {goal['measured']:.2f} x ({goal['goal']:g})")
 
 
 def main() -> None:
@@ -259,13 +385,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="end within a minute")
-    parser.add_argument("--model", default="starter", help="folder or name of the target")
     arguments = parser.parse_args()
-    result = run(arguments.model, arguments.quick)
+    document = run(arguments.quick)
     if arguments.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(document, indent=2))
     else:
-        show(result)
+        show(document)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """Laws of decoding over every registered drafter and verifier: plain decoding, only faster."""
 
 import functools
+import itertools
 import random
 
 import pytest
 import torch
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+)
 
 from jeton.decoding.contract import DISTINCT, NEEDS, Sampling
 from jeton.decoding.create import default_verifier
@@ -15,6 +21,7 @@ from jeton.decoding.replay import replay
 from jeton.decoding.store import Datastore
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.testing.decoding import (
+    STOP_ID,
     AcceptsEverything,
     Adversary,
     check_equals_plain,
@@ -351,3 +358,47 @@ def test_rows_agree_with_declared_capabilities():
         assert not (verifier.draws == DISTINCT and not verifier.is_sampler)
     assert default_verifier(Sampling()).is_sampler is False
     assert default_verifier(Sampling(temperature=1)).is_sampler is True
+
+
+def allowed(batch_id, input_ids):
+    """A grammar: an odd id is followed by an even one, an even one by ids below 20."""
+    ids = range(0, VOCAB, 2) if int(input_ids[-1]) % 2 else range(20)
+    return [i for i in ids if i != STOP_ID]
+
+
+@pytest.mark.parametrize("verifier_name", VERIFIERS.names())
+def test_constrained_decoding_is_exact_under_every_verifier(verifier_name):
+    """Processors of transformers, at each node of trees that often break the constraint."""
+    verifier = make_verifier(verifier_name)
+    if verifier.needs_fixed_draws:
+        pytest.skip("an adversary does not draw")
+    processors = LogitsProcessorList(
+        [
+            PrefixConstrainedLogitsProcessor(allowed, 1),
+            NoRepeatNGramLogitsProcessor(4),
+        ]
+    )
+    lm, prompt = model_of("llama"), prompt_of("llama")
+    sampling = Sampling(temperature=1.0, seed=2) if verifier.is_sampler else Sampling()
+    texts = []
+    for drafter in (None, "adversary"):
+        if drafter:
+            drafter = Adversary([*prompt, *texts[0]], truth=0.7)
+        found = generate(
+            lm,
+            prompt,
+            max_new_tokens=30,
+            drafter=drafter,
+            verifier=verifier,
+            sampling=sampling,
+            processors=processors,
+            stop_ids=[],
+        )
+        texts.append(found.token_ids)
+        text = [prompt[-1], *found.token_ids]
+        assert all(b in allowed(0, [a]) for a, b in itertools.pairwise(text))
+        grams = [tuple(text[i : i + 4]) for i in range(len(text) - 3)]
+        assert len(set(grams)) == len(grams)
+    if verifier_name in ("greedy", "seed_exact", "judge"):  # the others keep the law, not the text
+        assert texts[0] == texts[1]
+        assert found.stats.num_accepted > 3

@@ -98,11 +98,15 @@ class TableModel:
 
     Attributes:
         laws: Shape (vocab, vocab), float64; row i is the law after token i.
+        max_length: As of a runner.
+        supports_trees: As of a runner.
+        room: As of a runner.
     """
 
     laws: Tensor
     max_length: int = 64
     supports_trees: bool = True
+    room: int | None = None
     _ids: list[int] = field(default_factory=list, init=False)
     _tree: TokenTree | None = field(default=None, init=False)
 
