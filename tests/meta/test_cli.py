@@ -19,7 +19,18 @@ from jeton.retrofit.config import RetrofitConfig
 from jeton.retrofit.moves.config import MoveConfig
 
 MOVES = ("transfer", "extend", "prune", "distill")
-VERBS = ("retrofit", *MOVES, "audit", "atlas", "score", "generate", "draft", "methods", "demo")
+VERBS = (
+    "retrofit",
+    *MOVES,
+    "audit",
+    "atlas",
+    "score",
+    "generate",
+    "draft",
+    "ensemble",
+    "methods",
+    "demo",
+)
 Jeton = Callable[..., Any]
 
 
@@ -64,6 +75,12 @@ MISTAKES = {
     "typo in a flag": (["score", "starter", "--txt", "a"], "--text", "jeton score --help"),
     "missing argument": (["score"], "model", "jeton score --help"),
     "not a number": (["score", "starter", "--stride", "x"], "--stride", "jeton score --help"),
+    "a lone model": (["ensemble", "starter", "--prompt", "a"], "two or more", "MODEL MODEL"),
+    "unknown measure": (
+        ["score", "starter", "--text", "{prose}", "--measure", "x"],
+        "measure must be",
+        "--measure",
+    ),
     "missing text": (["score", "starter", "--text", "no/where"], "no/where", "check the path"),
     "missing model": (["score", "./no-model", "--text", "{prose}"], "no-model", "check the path"),
     "missing tokenizer": (["audit", "./no-tokenizer", "--text", "{prose}"], "no-tokenizer", "hint"),
@@ -178,6 +195,9 @@ JSON = {
     "methods of a family": ["methods", "--room", "learn", "--json"],
     "audit": ["audit", "starter", "--text", "{prose}", "--json"],
     "score": ["score", "starter", "--text", "{prose}", "--json"],
+    "score in bytes": ["score", "starter", "--text", "{prose}", "--measure", "canonical", "--json"],
+    "exact prompt": ["generate", "starter", "-p", "def f", "--exact-prompt", "-n", "4", "--json"],
+    "ensemble": ["ensemble", "starter", "starter-draft", "--text", "{prose}", "--json"],
     "score stdin": ["score", "starter", "--text", "-", "--json"],
     "generate": ["generate", "starter", "-p", "def f(", "-n", "4", "--json"],
     "generate stdin": ["generate", "starter", "-p", "-", "-n", "4", "--stats", "--json"],

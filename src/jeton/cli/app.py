@@ -13,6 +13,7 @@ from jeton.cli import (
     demo,
     distill,
     draft,
+    ensemble,
     extend,
     generate,
     hypernetwork,
@@ -48,6 +49,7 @@ _VERBS = (
     generate,
     tune_decoding,
     draft,
+    ensemble,
     methods,
     demo,
 )

@@ -50,14 +50,20 @@ def score(
     from jeton.lm.load import load_model
 
     if measure not in MEASURES:
-        raise ConfigError(f"measure must be one of {', '.join(MEASURES)}; got {measure!r}")
+        raise ConfigError(
+            f"measure must be one of {', '.join(MEASURES)}; got {measure!r}",
+            hint="leave --measure out for windows of tokens",
+        )
     if html is not None and measure == "tokens":
         raise ConfigError(
             "--html shows single bytes, which windows of tokens do not give",
             hint="add --measure canonical",
         )
     if measure != "tokens" and (stride or context):
-        raise ConfigError(f"--stride and --context have no meaning with --measure {measure}")
+        raise ConfigError(
+            f"--stride and --context have no meaning with --measure {measure}",
+            hint="leave them out",
+        )
     lm = load_model(model, dtype=dtype, device=device)
     if measure != "tokens":
         _score_bytes(lm, documents, measure, html, as_json=as_json, quiet=quiet)
