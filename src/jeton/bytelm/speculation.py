@@ -11,7 +11,6 @@ kept with probability min(1, target(c) / draft(c)), else one is drawn from the p
 that lies above the draft.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -141,7 +140,9 @@ def _rounds(
     """Yield what each round drafts and keeps."""
     own, other = target.state(prompt), draft.state(prompt)
     while True:
-        drafted, drafts, state = [], [], other
+        drafted: list[int] = []
+        drafts: list[FloatArray] = []
+        state = other
         while len(drafted) < size and END not in drafted:
             p = np.exp(state.next_logprobs())
             if not p.sum() > 0.0:
@@ -157,6 +158,7 @@ def _rounds(
         kept = accept(drafted, drafts, targets, draws)
         yield drafted, kept
         new = bytes(symbol for symbol in kept if symbol != END)
-        shared = len(os.path.commonprefix([new, data]))
+        pairs = enumerate(zip(new, data, strict=False))
+        shared = next((i for i, (a, b) in pairs if a != b), min(len(new), len(data)))
         own = states[shared].advance(new[shared:])
         other = other.advance(new)
