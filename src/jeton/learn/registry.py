@@ -108,3 +108,58 @@ LEARNERS = Registry(
         ),
     },
 )
+
+SEGMENTERS = Registry(
+    "segmenters",
+    rows={
+        "stochastok": Row(
+            target="jeton.learn.segmenters.stochastok:Stochastok",
+            summary="cut random tokens in two, so that a model sees their insides",
+            paper=Paper(
+                "StochasTok: Improving Fine-Grained Subword Understanding in LLMs",
+                2025,
+                "https://arxiv.org/abs/2506.01687",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/contract/test_segmenters.py",
+            cost="about 100 nanoseconds per token",
+        ),
+        "bpe_dropout": Row(
+            target="jeton.learn.segmenters.bpe_dropout:BpeDropout",
+            summary="encode with each merge left out by chance",
+            paper=Paper(
+                "BPE-Dropout: Simple and Effective Subword Regularization",
+                2020,
+                "https://arxiv.org/abs/1910.13267",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/contract/test_segmenters.py",
+            cost="a pass over the pairs of a pretoken for each of its merges",
+            needs="byte-level BPE",
+        ),
+        "dynamic": Row(
+            target="jeton.learn.segmenters.dynamic:Dynamic",
+            summary="join the most frequent neighbours of a batch into new tokens",
+            paper=Paper(
+                "Retrofitting Large Language Models with Dynamic Tokenization",
+                2024,
+                "https://arxiv.org/abs/2411.18553",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/contract/test_segmenters.py",
+            cost="one short pass over the batch for each merge",
+        ),
+        "equal_info": Row(
+            target="jeton.learn.segmenters.equal_info:EqualInfo",
+            summary="windows of bytes that a small byte model writes in equally many bits",
+            paper=Paper(
+                "Training LLMs over Neurally Compressed Text",
+                2024,
+                "https://arxiv.org/abs/2404.03626",
+            ),
+            verified=Verification.EXACT,
+            evidence="tests/contract/test_segmenters.py",
+            cost="a few hundred nanoseconds per byte",
+        ),
+    },
+)

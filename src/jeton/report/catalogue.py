@@ -8,11 +8,12 @@ from jeton.core.registry import Registry
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.training.registry import DRAFT_TRAINERS
 from jeton.kv.registry import POLICIES
-from jeton.learn.registry import LEARNERS
+from jeton.learn.registry import LEARNERS, SEGMENTERS
 from jeton.transfer.registry import HEALERS, INITIALIZERS, RECIPES
 
 FAMILIES: tuple[Registry, ...] = (
     LEARNERS,
+    SEGMENTERS,
     METRICS,
     INITIALIZERS,
     HEALERS,

@@ -1,0 +1,1 @@
+"""One file per segmenter; see the registry."""
