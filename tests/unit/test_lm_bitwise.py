@@ -13,6 +13,7 @@ from jeton.lm.load import load_model
 from jeton.lm.pack import packed
 from jeton.lm.packed_linear import has_bf16_instructions
 from jeton.lm.runner import Runner
+from jeton.lm.tree import TokenTree
 from jeton.testing.decoding import tiny_language_model
 from jeton.testing.identity import check_identity
 from jeton.testing.models import tiny_model
@@ -29,7 +30,33 @@ def test_packed_float32_has_the_bits_of_single_steps(family, heads):
         found = check_bitwise(runner)
     assert found.holds, found.reason
     assert (found.max_nodes, found.worst) == (32, 0.0)
-    assert runner.max_exact_nodes == 32
+    assert runner.is_exact(TokenTree([1] * 32, [-1] * 32))
+    assert not runner.is_exact(TokenTree([1] * 33, [-1] * 33))
+
+
+def test_long_texts_are_exact_but_for_trees_across_a_border_of_sums():
+    model, ids = tiny_model("llama", max_position_embeddings=1024), [i * i % 61 for i in range(430)]
+    with packed(model):
+        runner = Runner(model)
+        for length in (310, 400):
+            runner.truncate(min(runner.length, 310))
+            runner.prefill(ids[runner.length : length])
+            steps = runner.fork()
+            right = []
+            for token_id in ids[length : length + 16]:
+                right.append(steps.verify(TokenTree.chain([token_id])).logits[0])
+                steps.commit([0])
+            chain = TokenTree.chain(ids[length : length + 16])
+            assert runner.is_exact(chain)
+            assert torch.equal(runner.verify(chain).logits, torch.stack(right))
+            runner.commit([])
+            tree = TokenTree.from_paths([[7, 7, 7], ids[length : length + 12]])
+            assert runner.is_exact(tree) == (length == 400)
+            found = runner.verify(tree).logits[3:]
+            if runner.is_exact(tree):
+                assert torch.equal(found, torch.stack(right[:12]))
+            torch.testing.assert_close(found, torch.stack(right[:12]), atol=1e-5, rtol=0)
+            runner.commit([])
 
 
 def test_the_check_finds_what_rounds_differently():
@@ -38,7 +65,7 @@ def test_the_check_finds_what_rounds_differently():
     assert not found.holds
     assert 0 < found.worst < 1e-4
     assert "round differently" in found.reason
-    assert runner.max_exact_nodes == 0
+    assert not runner.is_exact(TokenTree.chain([1]))
     assert runner.length == 0
 
 

@@ -59,6 +59,8 @@ class BatchLoop:
             self._batch = BatchRunner(loops[0].runner)
         except UnsupportedModelError:
             self._batch = None
+        for loop in loops:
+            loop.runs_alone = self._batch is None
         self._texts: list[_Text] = []
 
     @property

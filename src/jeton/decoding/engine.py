@@ -76,6 +76,7 @@ class DecodingLoop:
         self._calibration = Calibration()
         self.wants_hidden, self._wants_logits = verifier.needs_hidden, False
         self._vocab_size = lm.vocabulary.vocab_size
+        self.runs_alone = True  # not beside other texts, whose number changes the rounding
         self._may_tie = sampling.temperature == 0 and lm.model.dtype != torch.float32
         if drafter is not None:
             _check_drafter(drafter, verifier, lm, self.runner, draft_model)
@@ -192,7 +193,7 @@ class DecodingLoop:
         rows = TreeLogits(raw, tree, context, self.sampling, self.processors, states)
         self._rows = rows  # for whoever watches
         chosen = self.verifier.select(tree, rows, len(context))
-        if self._may_tie and len(tree) > self.runner.max_exact_nodes:
+        if self._may_tie and not (self.runs_alone and self.runner.is_exact(tree)):
             best = raw[list(chosen.path)].topk(2, dim=-1).values
             margin = near_tie_margin(best, self.lm.model.dtype)
             self.stats.num_near_ties += int((best[:, 0] - best[:, 1] <= margin).sum())

@@ -55,13 +55,7 @@ class _Layer:
 
 
 class LeanForward:
-    """The decoder of one model as a plan of few operators; holds no state of a text.
-
-    Attributes:
-        max_exact_nodes: Of a forward whose logits are the bits of single steps; 0 promises nothing.
-    """
-
-    max_exact_nodes = 0
+    """The decoder of one model as a plan of few operators; holds no state of a text."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Read the plan off the model's modules.
@@ -106,6 +100,10 @@ class LeanForward:
     def has_hooks(self) -> bool:
         """Whether somebody listens to the modules, which this forward would not call."""
         return any(self._hooks)
+
+    def is_exact(self, length: int, tree: TokenTree) -> bool:
+        """Whether it is known that a tree's logits are the bits of single steps."""
+        return False
 
     def width(self, num_nodes: int) -> int:
         """Return how many nodes to run so that the rows of `num_nodes` have their usual bits.

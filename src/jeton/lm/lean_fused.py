@@ -28,10 +28,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from jeton.lm.lean import MAX_EXACT_NODES, LeanForward, NotLeanError
+from jeton.lm.tree import TokenTree
 
 _PADDING = 16  # constant columns, as many as keep rows aligned; the first one holds the eps
 _SUMMED = 320  # keys per product: longer sums are split by MKL at places that depend on them
-_QUERIES = 6  # fewer take another way through MKL, as do heads above 128; found by trying
 _NODES = 2 * MAX_EXACT_NODES  # from here on torch's attention, which needs no scores in memory
 
 
@@ -50,8 +50,6 @@ class _FusedLayer:
 class FusedForward(LeanForward):
     """The plan with weights of its own; in float32 whatever the model's dtype."""
 
-    max_exact_nodes = MAX_EXACT_NODES
-
     def __init__(self, model: PreTrainedModel) -> None:
         """Read the plan off a model and rearrange copies of its weights.
 
@@ -64,7 +62,13 @@ class FusedForward(LeanForward):
         self.dtype, self.is_packed = torch.float32, True
         self._ones = self._tails = self._turn_table = torch.empty(0)
         self._columns = torch.empty(1, 0, _PADDING)
-        self._fewest_queries = max(_QUERIES, -(-self._head_dim // 22))
+        self._fewest_queries = _fewest_rows(self._kv_heads, self._head_dim)
+
+    def is_exact(self, length: int, tree: TokenTree) -> bool:
+        """Whether the logits of a tree behind `length` tokens are the bits of single steps."""
+        last = length + len(tree) - 1
+        is_in_one_sum = length // _SUMMED == last // _SUMMED
+        return len(tree) <= MAX_EXACT_NODES and (tree.is_chain or is_in_one_sum)
 
     def width(self, num_nodes: int) -> int:
         """Return how many nodes to run so that the rows of `num_nodes` have their usual bits.
@@ -170,11 +174,13 @@ class FusedForward(LeanForward):
         visible = mask.shape[-1]
         bias = mask[:, :, None].expand(-1, nodes, group, visible)
         bias = bias.reshape(-1, 1, nodes * group, visible)
-        missing = max(self._fewest_queries - nodes * group, 0)
+        is_short = nodes <= _NODES
+        missing = max(self._fewest_queries - nodes * group, 0) if is_short else 0
         if missing:
             bias = functional.pad(bias, (0, 0, 0, missing))
-        attend = self._attend if nodes <= _NODES else functional.scaled_dot_product_attention
-        normalize = torch._weight_norm_interface
+        if is_short:  # scores are added to it
+            bias = bias.expand(-1, kv_heads, -1, -1).flatten(0, 1) if batch > 1 else bias[0]
+        normalize, attend = torch._weight_norm_interface, functional.scaled_dot_product_attention
         if rows > self._ones.shape[0]:
             self._ones, self._tails = torch.ones(rows, 1), self._tail.repeat(rows, 1)
         ones = self._ones[:rows]
@@ -192,13 +198,11 @@ class FusedForward(LeanForward):
             torch.view_as_complex(both).mul_(turn)
             new = found[:, queries:].view(batch, nodes, 2, kv_heads, size).permute(2, 0, 3, 1, 4)
             keys, values = cached.write_both(new, slots, visible)
-            query = found[:, :queries].view(batch, nodes, group, kv_heads, size)
-            query = query.reshape(batch, nodes * group, kv_heads, size).transpose(1, 2)
-            if missing:
-                query = functional.pad(query, (0, 0, 0, missing))
-            seen = attend(query, keys, values, attn_mask=bias, scale=1.0)
-            if missing:
-                seen = seen[:, :, :-missing]
+            query = found[:, :queries].reshape(batch, nodes * group, kv_heads, size).transpose(1, 2)
+            if is_short:
+                seen = self._attend(query, keys, values, bias, missing)
+            else:
+                seen = attend(query, keys, values, attn_mask=bias, scale=1.0)
             seen = seen.transpose(1, 2).reshape(rows, queries)
             states = torch.addmm(states, seen, layer.out)
             inner = torch.mm(normalize(states, ones, 0)[0], layer.mlp_in)
@@ -209,32 +213,35 @@ class FusedForward(LeanForward):
         return logits, last[:, : self._size] * self._last_norm
 
     def _attend(
-        self, query: Tensor, keys: Tensor, values: Tensor, *, attn_mask: Tensor, scale: float
+        self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, missing: int
     ) -> Tensor:
-        """Do what torch's attention does, with sums whose order no other node can change."""
-        batch, kv_heads, rows, size = query.shape
+        """Do what torch's attention does, with sums whose order no other node can change.
+
+        Args:
+            query: Shape (batch, kv_heads, rows, head_dim).
+            keys: Shape (batch, kv_heads, visible, head_dim), as `values`.
+            values: Of the same rows.
+            bias: Shape (1 or batch * kv_heads, rows + missing, visible).
+            missing: Rows to add, so that products have as many as they need.
+        """
+        batch, kv_heads, rows, _ = query.shape
         visible = keys.shape[2]
         if visible > self._columns.shape[1]:
             self._columns = torch.ones(1, 2 * visible, _PADDING)
-        ones = self._columns[:, :visible].expand(batch * kv_heads, -1, -1)
-        flat = query.reshape(batch * kv_heads, rows, size)
-        past = keys.reshape(batch * kv_heads, visible, size).transpose(1, 2)
-        if batch > 1:
-            attn_mask = attn_mask.expand(-1, kv_heads, -1, -1).reshape(-1, rows, visible)
-            scores = torch.baddbmm(attn_mask, flat, past)
+        if batch == 1:  # fewer calls than flattening
+            query, keys, values = query[0], keys[0], values[0]
         else:
-            scores = torch.baddbmm(attn_mask[0], flat, past)
+            query, keys, values = (part.flatten(0, 1) for part in (query, keys, values))
+        if missing:
+            query = functional.pad(query, (0, 0, 0, missing))
+        scores = torch.baddbmm(bias, query, keys.transpose(1, 2))
         scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-        summed = values.reshape(batch * kv_heads, visible, size)
-        if visible <= _SUMMED:
-            found, total = torch.bmm(scores, summed), torch.bmm(scores, ones)
-        else:
-            found = total = torch.zeros(())
-            for start in range(0, visible, _SUMMED):
-                part = slice(start, start + _SUMMED)
-                found = torch.baddbmm(found, scores[:, :, part], summed[:, part])
-                total = torch.baddbmm(total, scores[:, :, part], ones[:, part])
-        return found.div_(total[..., :1]).view(batch, kv_heads, rows, size)
+        found = _summed(scores, values)
+        total = _summed(scores, self._columns[:, :visible].expand(len(values), -1, -1))
+        found = found.div_(total[..., :1])
+        if missing:
+            found = found[:, :rows]
+        return found[None] if batch == 1 else found.unflatten(0, (batch, kv_heads))
 
     def _norm_heads(self, heads: Tensor, weight: Tensor) -> None:
         """Apply the RMS norms of queries and keys in place, shape (rows, heads, head_dim)."""
@@ -253,3 +260,37 @@ class FusedForward(LeanForward):
     def in_model_order(self, keys: Tensor) -> Tensor:
         """Return keys of the cache in the order of the model's own forward."""
         return keys[..., self._interleaved.argsort()]
+
+
+def _summed(scores: Tensor, values: Tensor) -> Tensor:
+    """Return scores @ values, summed in blocks of keys that do not depend on their number."""
+    visible = values.shape[1]
+    found = torch.bmm(scores[..., :_SUMMED], values[:, :_SUMMED])
+    for start in range(_SUMMED, visible, _SUMMED):
+        part = slice(start, start + _SUMMED)
+        found = torch.baddbmm(found, scores[..., part], values[:, part])
+    return found
+
+
+def _fewest_rows(kv_heads: int, head_dim: int) -> int:
+    """Return the query rows from which on products have the bits of those with many rows.
+
+    Found by trying: MKL takes other ways for a few rows, by a rule of its own.
+    """
+    generator = torch.Generator().manual_seed(0)
+    query, keys, values = (
+        torch.randn(kv_heads, count, head_dim, generator=generator) for count in (64, 320, 320)
+    )
+    scores, mixed = torch.bmm(query, keys.transpose(1, 2)), []
+    for count in (16, 64, 208, 320):
+        mixed.append(torch.bmm(scores[..., :count], values[:, :count]))
+    fewest = 1
+    for rows in range(1, 17):
+        few = torch.bmm(query[:, :rows], keys.transpose(1, 2))
+        is_same = torch.equal(few, scores[:, :rows]) and all(
+            torch.equal(torch.bmm(few[..., :count], values[:, :count]), right[:, :rows])
+            for count, right in zip((16, 64, 208, 320), mixed, strict=True)
+        )
+        if not is_same:
+            fewest = rows + 1
+    return fewest

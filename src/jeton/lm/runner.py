@@ -68,10 +68,8 @@ class Runner:
         Args:
             model: In evaluation mode.
             max_length: Upper bound on the tokens; the model's own when None.
-            cache: Makes the cache; None takes `make_cache`. Whoever decides which tokens are
-                attended decides it there.
-            lean: Whether `jeton.lm.lean` may stand for the model's own forward where a dry run
-                proves it right; `forward_kind` says what is used.
+            cache: Makes the cache, and decides which tokens are attended; None takes `make_cache`.
+            lean: Whether `jeton.lm.lean` may run the tokens where a dry run proves it right.
         Raises:
             ConfigError: the model is in training mode, or it has fewer positions.
             UnsupportedModelError: it is no decoder with a cache that can be passed in.
@@ -104,19 +102,17 @@ class Runner:
         self._positions = torch.empty(0, dtype=torch.int64)
         self._token_ids: list[int] = []
         self._pending: TokenTree | None = None
-        self._lean, self.forward_reason = (
-            find_lean(model, self._cache) if lean else (None, "the caller chose so")
-        )
+        found = find_lean(model, self._cache) if lean else (None, "the caller chose so")
+        self._lean, self.forward_reason = found
 
     @property
     def forward_kind(self) -> str:
         """What runs the tokens: "lean" or "modules"; `forward_reason` says why."""
         return "modules" if self._lean is None else "lean"
 
-    @property
-    def max_exact_nodes(self) -> int:
-        """Nodes per forward up to which logits are the bits of single steps; 0 promises nothing."""
-        return 0 if self._lean is None else self._lean.max_exact_nodes
+    def is_exact(self, tree: TokenTree) -> bool:
+        """Whether it is known that the next tree's logits are the bits of single steps."""
+        return self._lean is not None and self._lean.is_exact(self.length, tree)
 
     @property
     def length(self) -> int:
@@ -136,8 +132,7 @@ class Runner:
     @property
     def supports_trees(self) -> bool:
         """Whether `verify` takes more than chains; found by a dry run when first asked."""
-        if self._trees_work is None:
-            self._trees_work = self._dry_run()
+        self._trees_work = self._dry_run() if self._trees_work is None else self._trees_work
         return self._trees_work
 
     def prefill(self, input_ids: Sequence[int] | Tensor, *, chunk: int = 512) -> Tensor:
@@ -226,10 +221,8 @@ class Runner:
                 raise ConfigError("there is nothing to commit", hint="call verify first")
             return
         if not tree.is_path(path):
-            raise ConfigError(
-                f"nodes {list(path)} are no path from a root of the verified tree",
-                hint="use tree.path_to(node)",
-            )
+            words = f"nodes {list(path)} are no path from a root of the verified tree"
+            raise ConfigError(words, hint="use tree.path_to(node)")
         self._pending = None
         kept = [tree.token_ids[node] for node in path]
         with torch.inference_mode():
@@ -256,10 +249,10 @@ class Runner:
         if self._cache.can_truncate:
             self._cache.keep(length, [])
             self._token_ids = kept
-            return
-        self.reset()
-        if kept:
-            self.prefill(kept)
+        else:
+            self.reset()
+            if kept:
+                self.prefill(kept)
 
     def reset(self) -> None:
         """Forget all tokens; allocated memory stays."""
@@ -400,10 +393,8 @@ def num_embeddings_of(model: PreTrainedModel) -> int:
 
 def _checked_max_length(config: Any, asked: int | None) -> int:
     """Return the most tokens that a runner may hold."""
-    own = getattr(config, "max_position_embeddings", None) or _UNLIMITED
-    if asked is None:
-        return int(own)
+    own = int(getattr(config, "max_position_embeddings", None) or _UNLIMITED)
     is_learned = getattr(config, "rope_parameters", None) is None
-    if asked < 1 or (asked > own and is_learned):
+    if asked is not None and (asked < 1 or (asked > own and is_learned)):
         raise ConfigError(f"max_length must be 1 to {own} for this model, got {asked}")
-    return asked
+    return own if asked is None else asked
