@@ -212,6 +212,25 @@ def test_special_ids_follow_their_names(source: Vocabulary, destination: Vocabul
     assert model.config.bos_token_id == source.special_tokens["<s>"]
 
 
+def test_the_end_of_a_text_keeps_its_role_under_another_name(source: Vocabulary):
+    from dataclasses import replace
+
+    document = json.loads(source.tokenizer_json or "")
+    document["added_tokens"][0]["content"] = "<|end|>"
+    document["model"]["vocab"]["<|end|>"] = document["model"]["vocab"].pop("<s>")
+    given = replace(source, eos_token_id=source.special_tokens["<s>"])
+    renamed = Vocabulary.from_tokenizer_json(document)
+    wanted = renamed.special_tokens["<|end|>"]
+    renamed = replace(renamed, eos_token_id=wanted, bos_token_id=None)
+    model = tiny_model("llama", vocab_size=source.vocab_size)
+    model.config.eos_token_id = model.generation_config.eos_token_id = given.eos_token_id
+    moved, result = transplant(model, given, renamed, Mean())
+    assert result.num_copied == source.vocab_size
+    assert moved.config.eos_token_id == moved.generation_config.eos_token_id == wanted
+    rows = [m.get_input_embeddings().weight for m in (model, moved)]
+    assert torch.equal(rows[0][given.eos_token_id], rows[1][wanted])
+
+
 def test_a_tokenizer_larger_than_the_model_is_refused(source, destination):
     with pytest.raises(TokenizerMismatchError, match="only 100 rows"):
         transplant(tiny_model("llama", vocab_size=100), source, destination, Mean())

@@ -136,7 +136,7 @@ MISTAKES = {
         "'chocolama'",
         "did you mean chocollama",
     ),
-    "no teacher": (["distill", "--text", "{prose}", "--out", "o"], "no model", "jeton distill"),
+    "no teacher": (["distill", "--text", "{prose}", "--out", "o"], "no model", "TEACHER STUDENT"),
     "no student": (["distill", "starter", "--out", "o"], "no model", "jeton distill"),
     "unknown healer": (
         ["extend", "starter", "--text", "{prose}", "--out", "o", "--heal", "almm"],

@@ -52,7 +52,8 @@ def run_move(
         quiet: Whether there is no progress.
     """
     if resume is None and not fields["model"]:
-        raise ConfigError("no model was given", hint=f"jeton {verb} MODEL --text DIR --out DIR")
+        names = "TEACHER STUDENT" if verb == "distill" else "MODEL"
+        raise ConfigError("no model was given", hint=f"jeton {verb} {names} --text DIR --out DIR")
     if resume is None and fields["out"] is None:
         raise ConfigError("no --out was given", hint="add --out with a new folder")
     plain_warnings()

@@ -21,7 +21,8 @@ class Match:
 def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
     """Return one Match per destination id.
 
-    Special tokens match by their content, others by bytes. Where several source tokens spell the
+    Special tokens match by their content, then by their role as the end or the beginning of a text
+    ("</s>" and "<|endoftext|>"); others match by bytes. Where several source tokens spell the
     same bytes, the one with the same id wins, then one of the same kind, then the lowest id.
     """
     by_bytes: dict[bytes, list[int]] = {}
@@ -34,6 +35,8 @@ def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
         kind = destination.kinds[token_id]
         if kind == TokenKind.SPECIAL:
             found = source.special_tokens.get(special_names.get(token_id, ""))
+            if found is None:
+                found = _same_role(source, destination, token_id)
             matches.append(Match(found is not None, () if found is None else (found,)))
         elif not data:
             # An id that no text reaches keeps its row when the source has the same hole.
@@ -46,6 +49,13 @@ def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
         else:
             matches.append(Match(False, _decompose(source, data)))
     return matches
+
+
+def _same_role(source: Vocabulary, destination: Vocabulary, token_id: int) -> int | None:
+    """Return the source's token that ends or begins a text, when this one does."""
+    if token_id == destination.eos_token_id:
+        return source.eos_token_id
+    return source.bos_token_id if token_id == destination.bos_token_id else None
 
 
 def _decompose(source: Vocabulary, data: bytes) -> tuple[int, ...]:

@@ -90,11 +90,16 @@ def _map_special_ids(model: Any, source: Vocabulary, destination: Vocabulary) ->
     names = {token_id: name for name, token_id in source.special_tokens.items()}
     names.update({token_id: name for name, token_id in source.added_tokens.items()})
     known = {**destination.added_tokens, **destination.special_tokens}
+    roles = {source.bos_token_id: destination.bos_token_id}
+    roles |= {source.eos_token_id: destination.eos_token_id}
 
     def mapped(value: Any) -> Any:
         if isinstance(value, list):
             return [m for m in map(mapped, value) if m is not None]
-        return known.get(names.get(value, "")) if isinstance(value, int) else None
+        if not isinstance(value, int):
+            return None
+        found = known.get(names.get(value, ""))
+        return roles.get(value) if found is None else found
 
     for config in (model.config, getattr(model, "generation_config", None)):
         for field in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"):
