@@ -54,6 +54,7 @@ def options(name: str) -> dict[str, object]:
         "digit_arithmetic": {"num_items": 20},
         "data_mixture": {"num_merges": 20},
         "premium": {"num_resamples": 50},
+        "markov_theory": {"num_characters": 2000, "vocab_size": 8},
     }
     return cases.get(name, {})
 

@@ -306,6 +306,16 @@ def test_character_tasks_are_right_and_harder_with_long_tokens() -> None:
             assert task.answer == quoted[1][place - 1]
 
 
+@pytest.mark.parametrize("order", [1, 3])
+def test_markov_theory_holds_tokens_close_most_of_the_gap(order: int) -> None:
+    metric = METRICS.create("markov_theory", {"order": order, "num_characters": 100_000})
+    losses = metric.measure(AuditInput(Vocabulary.from_tokenizer_json(trained()))).groups
+    assert losses["2 tokens"] == pytest.approx(1, abs=0.01)  # stuck at the stationary entropy
+    assert losses["16 tokens"] > losses["64 tokens"] > losses["256 tokens"] > losses["entropy rate"]
+    gap = losses["2 tokens"] - losses["entropy rate"]
+    assert losses["256 tokens"] - losses["entropy rate"] < 0.2 * gap
+
+
 def test_worst_case_latency_names_the_pattern_that_is_slow() -> None:
     class Clock:
         def __init__(self) -> None:

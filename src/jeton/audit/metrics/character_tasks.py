@@ -3,9 +3,9 @@
 Source: Uzan & Pinter 2025, CharBench, https://arxiv.org/abs/2508.02591 (accuracy on positions falls
     with the length of the token that holds the letter); Zhang et al. 2024, Counting Ability of
     Large Language Models and Impact of Tokenization, https://arxiv.org/abs/2410.19730
-Differs from the source: items are generated, with their answers, for any tokenizer; a model is
-    scored elsewhere.
-Cost: one encoding per word.
+Differs from the source: items are generated, with their answers, for any tokenizer; a model that
+    is given chooses the answer among all letters, or the numbers 0 to 9.
+Cost: one encoding per word; with a model, a forward of it per possible answer.
 """
 
 import random
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jeton.audit.asking import accuracy_by, choose
 from jeton.audit.contract import MAX_WITNESSES, MetricResult, Series, Witness
 from jeton.audit.encoding import cut_word
 from jeton.audit.evidence import AuditInput
@@ -25,6 +26,10 @@ _WORDS = (
     "university", "successful", "photograph", "assessment", "development", "environment",
     "accommodate",
 )  # fmt: skip
+
+
+_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+_NUMBERS = tuple("0123456789")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class CharacterTasks:
         words = sorted(given.lexicon.words) if given.lexicon else list(_WORDS)
         tasks = make_tasks(given.vocabulary, words, self.num_tasks, given.seed)
         lengths = [task.token_letters for task in tasks]
+        accuracy = self._accuracy(given, tasks)
+        said = f"; the model answers {accuracy['all']:.0%} right" if accuracy else ""
         bins = list(range(1, max(lengths, default=0) + 1))
         return MetricResult(
             name=self.name,
@@ -73,10 +80,11 @@ class CharacterTasks:
             value=sum(lengths) / len(lengths) if lengths else None,
             unit="letters",
             is_lower_better=True,
-            detail=f"over {len(tasks)} generated items"
+            detail=f"over {len(tasks)} generated items{said}"
             if tasks
             else "there is no word of three letters to ask about",
-            groups={f"{n} letters": float(lengths.count(n)) for n in bins if n in lengths},
+            groups={f"{n} letters": float(lengths.count(n)) for n in bins if n in lengths}
+            | {f"accuracy, {name}": value for name, value in accuracy.items()},
             witnesses=[Witness(None, t.question, t.answer) for t in tasks[:MAX_WITNESSES]],
             series={
                 "items": Series(
@@ -88,6 +96,23 @@ class CharacterTasks:
                 )
             },
         )
+
+    def _accuracy(self, given: AuditInput, tasks: list[CharacterTask]) -> dict[str, float]:
+        """Return the model's share of right answers by kind of item and length of the token."""
+        if given.model is None or not tasks:
+            return {}
+        options = [_LETTERS if task.answer.isalpha() else _NUMBERS for task in tasks]
+        prompts = [f"{task.question} Answer:" for task in tasks]
+        answers = [[f" {option}" for option in own] for own in options]
+        chosen = choose(given.model, given.vocabulary, prompts, answers)
+        right = [own[i] == t.answer for own, i, t in zip(options, chosen, tasks, strict=True)]
+        kinds = ["position" if task.answer.isalpha() else "count" for task in tasks]
+        lengths = [
+            f"{kind}, token of {task.token_letters}"
+            for kind, task in zip(kinds, tasks, strict=True)
+        ]
+        found = {"all": sum(right) / len(right)}
+        return found | accuracy_by(right, kinds) | accuracy_by(right, lengths)
 
 
 def make_tasks(

@@ -2,19 +2,23 @@
 
 Source: Singh & Strouse 2024, Tokenization counts, https://arxiv.org/abs/2402.14903 (left-to-right
     groups of unequal lengths misalign, and models err there)
-Differs from the source: generates the items and tells which align; a model is scored elsewhere.
-Cost: one encoding per number.
+Differs from the source: generates the items and tells which align; a model that is given chooses
+    the sum among itself and sums with one digit changed.
+Cost: one encoding per number; with a model, ten forwards of it per item.
 """
 
 import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jeton.audit.asking import accuracy_by, choose
 from jeton.audit.contract import MAX_WITNESSES, MetricResult, Witness
 from jeton.audit.encoding import cut_word
 from jeton.audit.evidence import AuditInput
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
+
+_NUM_MISSES = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +60,42 @@ class DigitArithmetic:
         items = make_additions(given.vocabulary, self.num_items, given.seed)
         aligned = sum(item.is_aligned for item in items)
         crooked = [item for item in items if not item.is_aligned]
+        accuracy = self._accuracy(given, items)
+        said = "; the model: " + ", ".join(f"{n} {v:.0%}" for n, v in accuracy.items())
         return MetricResult(
             name=self.name,
             title="Additions whose digit groups line up",
             value=aligned / len(items),
             unit="share",
             is_lower_better=False,
-            detail=f"{aligned} of {len(items)} generated additions",
-            groups={"aligned": float(aligned), "crooked": float(len(crooked))},
+            detail=f"{aligned} of {len(items)} generated additions{said if accuracy else ''}",
+            groups={"aligned": float(aligned), "crooked": float(len(crooked))}
+            | {f"accuracy, {name}": value for name, value in accuracy.items()},
             witnesses=[Witness(None, i.question, i.answer) for i in crooked[:MAX_WITNESSES]],
         )
+
+    def _accuracy(self, given: AuditInput, items: list[Addition]) -> dict[str, float]:
+        """Return the model's share of right answers, for numbers that line up and for others."""
+        if given.model is None:
+            return {}
+        generator = random.Random(given.seed)
+        options = [[item.answer, *_near_misses(item.answer, generator)] for item in items]
+        prompts = [f"2356 + 1421 = 3777\n{item.question}" for item in items]
+        answers = [[f" {answer}" for answer in own] for own in options]
+        chosen = choose(given.model, given.vocabulary, prompts, answers)
+        right = [index == 0 for index in chosen]
+        labels = ["aligned" if item.is_aligned else "crooked" for item in items]
+        return {"all": sum(right) / len(right)} | accuracy_by(right, labels)
+
+
+def _near_misses(answer: str, generator: random.Random) -> list[str]:
+    """Return nine numbers of the same length that differ in one digit."""
+    found: dict[str, None] = {}
+    while len(found) < _NUM_MISSES:
+        place = generator.randrange(len(answer))
+        digit = generator.choice([d for d in "123456789" if d != answer[place]])
+        found[answer[:place] + digit + answer[place + 1 :]] = None
+    return list(found)
 
 
 def make_additions(vocabulary: Vocabulary, num_items: int, seed: int) -> list[Addition]:

@@ -1,12 +1,14 @@
 """Under-trained tokens: ids whose embeddings look like those of ids that never occur.
 
-Source: Land & Bartolo 2024, Fishing for Magikarp, https://arxiv.org/abs/2405.05417, section 3.2
+Source: Land & Bartolo 2024, Fishing for Magikarp, https://arxiv.org/abs/2405.05417, section 3.2 and
+    3.3 (verification: largest probability over prompts that ask to repeat the token)
 Differs from the source: known-unused rows are taken from the audit itself (unused and padding
-    rows, ids proven dead, bytes that no UTF-8 text has); candidates are not verified by prompts,
-    which needs the model.
-Cost: one pass over the embedding matrix.
+    rows, ids proven dead, bytes that no UTF-8 text has); the prompts repeat the token bare, so
+    that models without instruction tuning understand them.
+Cost: one pass over the embedding matrix; with a model, three short forwards per candidate.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +20,10 @@ from jeton.audit.evidence import AuditInput, FloatArray, IntArray
 from jeton.audit.reachability import Reach
 from jeton.core.vocabulary import TokenKind
 from jeton.errors import ConfigError
+
+_STRONG, _WEAK = 0.001, 0.1  # section 3.3
+_MOST_ASKED = 2000
+_CONTROL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +67,59 @@ class UnderTrained:
         found = found[np.argsort(indicator[found], kind="stable")]
         found = found[: int(self.max_share * len(ids)) + 1]
         tokens = given.vocabulary.tokens
+        detail = f"{len(found):,} text tokens look like the {len(unused):,} unused rows ({how})"
+        words = {i: f"indicator {indicator[i]:.4g}, limit {limit:.4g}" for i in found.tolist()}
+        groups: dict[str, float] = {}
+        if given.model is not None:
+            least = ids[np.argsort(indicator[ids], kind="stable")]
+            asked = least[: max(1, int(self.max_share * len(ids)))][:_MOST_ASKED]
+            largest = largest_probability(given, asked.tolist())
+            strong, weak = asked[largest < _STRONG], asked[largest < _WEAK]
+            control = least[len(least) // 2 :][:_CONTROL]  # ordinary tokens, for comparison
+            fails = int((largest_probability(given, control.tolist()) < _WEAK).sum())
+            groups = {
+                "asked": float(len(asked)),
+                f"largest p < {_STRONG}": float(len(strong)),
+                f"largest p < {_WEAK}": float(len(weak)),
+                f"of {len(control)} ordinary tokens": float(fails),
+            }
+            detail += f"; asked to repeat {len(asked):,}, the model fails on {len(weak):,}"
+            detail += (
+                f", {len(strong):,} of them entirely (of {len(control)} ordinary ones on {fails})"
+            )
+            found = asked[largest < _WEAK][np.argsort(largest[largest < _WEAK], kind="stable")]
+            words = {i: f"p at most {p:.2g}" for i, p in zip(asked.tolist(), largest, strict=True)}
         return MetricResult(
             name=self.name,
             title=title,
             value=float(len(found)),
             is_lower_better=True,
-            detail=f"{len(found):,} text tokens look like the {len(unused):,} unused rows ({how})",
+            detail=detail,
+            groups=groups,
             witnesses=[
-                Witness(i, readable(tokens[i]), f"indicator {indicator[i]:.4g}, limit {limit:.4g}")
-                for i in found[:MAX_WITNESSES].tolist()
+                Witness(i, readable(tokens[i]), words[i]) for i in found[:MAX_WITNESSES].tolist()
             ],
         )
+
+
+def largest_probability(given: AuditInput, ids: Sequence[int]) -> FloatArray:
+    """Return the largest probability of each token over prompts that ask to repeat it."""
+    assert given.model is not None
+    encode = given.vocabulary.encode_lossy
+    start, line, quote = encode("Repeat each line:\n"), encode("\n"), encode('"')
+    prompts = [
+        prompt
+        for i in ids
+        for prompt in (
+            [*start, i, *line, i, *line, i, *line],
+            [*start, *quote, i, *quote, *line, *quote, i, *quote, *line, *quote],
+            [*start, *([i] * 4)],
+        )
+    ]
+    answers = [[i] for i in ids for _ in range(3)]
+    logprobs = given.model.answer_logprobs(prompts, answers)
+    largest: FloatArray = np.exp(logprobs).reshape(-1, 3).max(axis=1)
+    return largest
 
 
 def _known_unused(given: AuditInput) -> IntArray:
