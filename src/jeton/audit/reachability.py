@@ -15,8 +15,8 @@ all sorts of neighbours.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -69,11 +69,14 @@ class Reachability:
         states: `Reach` by id, shape (vocab_size,), uint8.
         reasons: Why, for every id that is dead or shadowed.
         witness_of: Returns a text whose encoding contains a reachable id.
+        origins: The text in which each id was found, as a separator and the parts that it joins;
+            ids known to occur in the texts given are not in it.
     """
 
     states: npt.NDArray[np.uint8]
     reasons: dict[int, str]
     witness_of: Callable[[int], str | None]
+    origins: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def count(self, state: Reach) -> int:
         """Return how many ids are in a state."""
@@ -108,7 +111,7 @@ def find_reachability(
     search.mark(seen)
     search.run()
     reasons.update(search.reasons)
-    return Reachability(states, reasons, search.witness_of)
+    return Reachability(states, reasons, search.witness_of, search.origins)
 
 
 class _Search:
@@ -121,7 +124,7 @@ class _Search:
         self._states = states
         self._texts = texts
         self._contents = {i: c.encode() for c, i in vocabulary.added_tokens.items()}
-        self._found: dict[int, tuple[str, ...]] = {}
+        self.origins: dict[int, tuple[str, ...]] = {}
         self.reasons: dict[int, str] = {}
 
     def mark(self, seen: Iterable[int]) -> None:
@@ -190,13 +193,13 @@ class _Search:
         owners = np.searchsorted(ends, places[first], side="right")
         origins = [(separator, *chunk) for chunk in chunks]
         for token_id, owner in zip(new.tolist(), owners.tolist(), strict=True):
-            self._found[token_id] = origins[owner]
+            self.origins[token_id] = origins[owner]
 
     def witness_of(self, token_id: int) -> str | None:
         """Return a text whose encoding contains the id, as short as halving makes it."""
-        if token_id not in self._found:
+        if token_id not in self.origins:
             return next((t for t in self._texts if self._has(t, token_id)), None)
-        separator, *parts = self._found[token_id]
+        separator, *parts = self.origins[token_id]
         while len(parts) > 1:
             middle = len(parts) // 2
             halves = [
