@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from jeton.lm.load import LanguageModel, load_model
 
 SCHEMA_VERSION = 1
 _PROMPT, _DECODED = 128, 64  # tokens per held-out piece
+_DRAFTED = 4  # per step of the figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,9 @@ def replay_figures(
 ) -> dict[str, float]:
     """Return tokens per step and acceptance rate of a trained draft on replayed text."""
     draft = load_model(folder, dtype="float32") if makes == DRAFT_MODEL else inputs.draft
-    options = {} if makes == DRAFT_MODEL else {"weights": str(folder)}
+    options: dict[str, Any] = {} if makes == DRAFT_MODEL else {"weights": str(folder)}
+    if "min_confidence" in {option.name for option in fields(DRAFTERS.load(makes))}:  # type: ignore[arg-type]
+        options["min_confidence"] = 0.0  # whole drafts, so that better ones show
     drafter = DRAFTERS.create(makes, options)
     figures = [
         replay(
@@ -203,6 +206,7 @@ def replay_figures(
             piece,
             num_prompt_tokens=max(1, len(piece) - _DECODED),
             drafter=drafter,
+            num_draft_tokens=_DRAFTED,
             draft_model=draft,
             clock=time.thread_time,
         )
