@@ -13,6 +13,7 @@ from jeton.core.encode import byte_level_to_bytes
 from jeton.learn.byte_level import line_pattern, pre_tokenizer_for
 from jeton.learn.counts import count_pretokens
 from jeton.learn.pretokenize import (
+    ACROSS_PATTERN,
     CODE_PATTERN,
     GPT2_PATTERN,
     RIGHT_DIGITS,
@@ -104,12 +105,14 @@ SCANNED = {
     "word-1": WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"),
     "word-right": WORD_PATTERN.replace(r"\p{N}{1,3}", RIGHT_DIGITS),
     "gpt2": GPT2_PATTERN,
+    "across": ACROSS_PATTERN,
 }
 
 
 @pytest.mark.parametrize("name", list(SCANNED))
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(texts=st.lists(st.one_of(TEXT, st.text(max_size=20)), max_size=4))
+@example(texts=["a  b   !!\n//x --\n  \n 12345 '' -", "  ", " !", "a ..", "x\u00a0!? \u00a0"])
 @example(texts=["7" * n for n in (1, 2, 3, 4, 512, 513, 514, 515, 1030)])
 @example(texts=["I'M we'\u017f 'RE'l 1234567 a\n\n   b\t \r\n", "'", "x '", "   ", "\n "])
 def test_scanners_equal_the_patterns(name: str, texts: list[str]) -> None:

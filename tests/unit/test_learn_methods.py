@@ -18,9 +18,9 @@ from jeton.learn.methods.bpe import Bpe
 from jeton.learn.methods.extend import Extend
 from jeton.learn.methods.kl3m_char import Kl3mChar, num_characters
 from jeton.learn.methods.parity_bpe import ParityBpe
-from jeton.learn.methods.superbpe import SECOND_PATTERN, SuperBpe, word_veto
+from jeton.learn.methods.superbpe import SuperBpe, word_veto
 from jeton.learn.methods.supertokens import Supertokens, random_chunks
-from jeton.learn.pretokenize import Pretokenizer
+from jeton.learn.pretokenize import ACROSS_PATTERN, Pretokenizer
 from jeton.learn.prune import choose_size, prune_vocabulary
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "learn"
@@ -84,7 +84,7 @@ def test_superbpe_equals_the_private_use_oracle() -> None:
     )
     spans: Counter[str] = Counter()
     for text in texts:
-        spans.update(Pretokenizer.from_pattern(SECOND_PATTERN).count(text))
+        spans.update(Pretokenizer.from_pattern(ACROSS_PATTERN).count(text))
     shift = 0xE000
     corpus = [
         "".join(chr(shift + i) for i in stage_one.encode(span))

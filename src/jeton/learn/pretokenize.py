@@ -30,12 +30,16 @@ CODE_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+(?:[\r\n]+[ \t]*(?![ \t])(?=\S))?|\s*[\r\n]+[ \t]*(?=\S)|\s+(?!\S)|\s+"
 )
+# Across words, as in SuperBPE: digits by three, punctuation of two and more marks, runs of spaces
+# but for the last one are pieces, and so is what lies between them.
+ACROSS_PATTERN = r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)"
 
 _PLAIN_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 # Patterns that have a compiled scanner: 0 is GPT-2's, else the most digits in one piece, and 100
-# more for groups from the right.
+# more for groups from the right; 200 is the pattern across words.
 _SCANNED = {
     GPT2_PATTERN: 0,
+    ACROSS_PATTERN: 200,
     WORD_PATTERN: 3,
     WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}{1,2}"): 2,
     WORD_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}"): 1,

@@ -18,7 +18,7 @@ from jeton.learn.piece_table import PieceTable
 
 OTHER, LETTER, NUMBER, LINE_END, SPACE = 0, 1, 2, 3, 4
 _PIECES_AT_ONCE = 1 << 15  # stays in the cache between cutting and counting
-_FROM_RIGHT, _LONGEST_NUMBER = 100, 514
+_FROM_RIGHT, _LONGEST_NUMBER, _ACROSS = 100, 514, 200
 _GPT2 = 0  # any other style is the most digits in one piece, 100 more from the right
 
 
@@ -155,6 +155,56 @@ def _piece_end(data: Any, i: Any, end: Any, classes: Any, style: Any) -> Any:
 
 
 @compiled
+def _match_across(data: Any, i: Any, end: Any, classes: Any) -> Any:
+    """Return the end of the match of the pattern across words at i; i where there is none."""
+    kind = _class_at(data, i, end, classes)
+    if kind == NUMBER:
+        return _skip(data, i, end, classes, NUMBER, 3)
+    start = i + 1 if data[i] == 0x20 else i
+    if start < end and _class_at(data, start, end, classes) == OTHER:
+        second = start + _width(data[start])
+        if _class_at(data, second, end, classes) == OTHER:
+            j = _skip(data, second, end, classes, OTHER, end)
+            while j < end and (data[j] == 0x0A or data[j] == 0x0D or data[j] == 0x2F):
+                j += 1
+            return j
+    if data[i] != 0x20:
+        return i
+    j = i
+    while j < end and data[j] == 0x20:
+        j += 1
+    after = _class_at(data, j, end, classes)
+    return j if j == end or after in (SPACE, LINE_END) else j - 1
+
+
+@compiled
+def _cut_across(data: Any, i: Any, end: Any, classes: Any, ends: Any) -> Any:
+    """Like `_cut`, for the pattern across words; what lies between two matches is a piece."""
+    number = 0
+    while i < end and number + 1 < len(ends):
+        j = i
+        stop = i
+        while j < end:
+            first = data[j]
+            if first < 0x80 and classes[first] == LETTER:
+                j += 1
+                continue
+            stop = _match_across(data, j, end, classes)
+            if stop > j:
+                break
+            j += _width(first)
+        if j > i:
+            ends[number] = j
+            number += 1
+        if j < end:
+            ends[number] = stop
+            number += 1
+            j = stop
+        i = j
+    return i, number
+
+
+@compiled
 def _cut(data: Any, i: Any, end: Any, classes: Any, style: Any, ends: Any) -> Any:
     """Write the ends of the pieces from i on; return where it stopped and how many there are."""
     number = 0
@@ -201,7 +251,10 @@ def scan_into(table: PieceTable, texts: Sequence[str], style: int) -> int:
         total += len(data)
         while len(data):
             # A piece's end depends on nothing before it.
-            stop, number = _cut(data, 0, len(data), classes, style, ends)
+            if style == _ACROSS:
+                stop, number = _cut_across(data, 0, len(data), classes, ends)
+            else:
+                stop, number = _cut(data, 0, len(data), classes, style, ends)
             table.add_cut(data, ends, number)
             data = data[stop:]
     return total

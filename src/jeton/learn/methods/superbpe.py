@@ -18,10 +18,8 @@ from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import count_pretokens, sample
 from jeton.learn.engine import MergeEngine, Veto
 from jeton.learn.fresh import Fresh
+from jeton.learn.pretokenize import ACROSS_PATTERN
 from jeton.learn.results import unique_rules
-
-# Digits by three, punctuation of two and more marks, runs of spaces but for the last one.
-SECOND_PATTERN = r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class SuperBpe:
         rules = unique_rules(engine.merges())
 
         progress.stage("merging across words")
-        second = fresh.pre_tokenizer(SECOND_PATTERN)
+        second = fresh.pre_tokenizer(ACROSS_PATTERN)
         chosen = sample(texts, self.sample_bytes) if self.sample_bytes else texts
         spans = count_pretokens(chosen, fresh.pretokenizer(second), progress=progress)
         words = fresh.words(spans)
