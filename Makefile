@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types imports docs bench check clean
+.PHONY: demo test lint types imports docs bench bench-learn check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/jeton demo --out demo
@@ -31,6 +31,11 @@ check: lint types imports docs test
 
 bench: $(VENV)/.dev
 	for room in bench/*.py; do $(BIN)/python $$room --quick || exit 1; done
+
+# The full comparison of learn, with gigatoken in an environment of its own.
+bench-learn: $(VENV)/.dev
+	python3 -m venv .peers && .peers/bin/pip install -q gigatoken
+	$(BIN)/python bench/learn.py --gigatoken .peers/bin/python
 
 # Torch first and pinned: a range would bring a newer build with gigabytes of GPU packages.
 $(VENV)/.torch: constraints.txt

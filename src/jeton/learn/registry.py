@@ -19,7 +19,7 @@ LEARNERS = Registry(
             ),
             verified=Verification.EXACT,
             evidence=_CONTRACT,
-            cost="about 0.1 CPU seconds per MB of text",
+            cost="about 0.06 CPU seconds per MB of text",
         ),
         "extend": Row(
             target="jeton.learn.methods.extend:Extend",
@@ -40,7 +40,7 @@ LEARNERS = Registry(
             paper=Paper("SuperBPE: Space Travel for Language Models", 2025, _SUPERBPE),
             verified=Verification.EXACT,
             evidence="tests/unit/test_learn_methods.py",
-            cost="about 1 CPU second per MB of the second stage's sample",
+            cost="about 0.5 CPU seconds per MB of the second stage's sample",
         ),
         "supertokens": Row(
             target="jeton.learn.methods.supertokens:Supertokens",
