@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ VERBS = (
     "atlas",
     "score",
     "generate",
+    "tune-decoding",
     "draft",
     "ensemble",
     "methods",
@@ -88,6 +90,37 @@ MISTAKES = {
         ["generate", "starter", "-p", "a", "--drafter", "prompt_lokup"],
         "'prompt_lokup'",
         "did you mean prompt_lookup",
+    ),
+    "unknown verifier": (
+        ["generate", "starter", "-p", "a", "--verifier", "gredy"],
+        "'gredy'",
+        "did you mean greedy",
+    ),
+    "empty stop": (["generate", "starter", "-p", "a", "--stop", ""], "stop string", "leave it out"),
+    "top_p of 0": (
+        ["generate", "starter", "-p", "a", "--temperature", "1", "--top-p", "0"],
+        "top_p must be in (0, 1]",
+        "leave it out for 1.0",
+    ),
+    "superposed with a drafter": (
+        ["generate", "starter", "-p", "a", "--superpose", "2", "--drafter", "auto"],
+        "superposed",
+        "leave out --superpose",
+    ),
+    "no tuning": (
+        ["generate", "starter", "-p", "a", "--config", "{prose}"],
+        "no tuning file",
+        "jeton tune-decoding",
+    ),
+    "no workload": (
+        ["tune-decoding", "starter", "--prompts", "no.jsonl"],
+        "no.jsonl cannot be read",
+        "",
+    ),
+    "unknown drafter to tune": (
+        ["tune-decoding", "starter", "--prompts", "{prose}", "--drafters", "lokahead"],
+        "'lokahead'",
+        "did you mean lookahead",
     ),
     "unknown family": (["methods", "--room", "draftrs"], "'draftrs'", "did you mean drafters"),
     "unknown metric": (
@@ -224,6 +257,40 @@ def test_drafter_changes_nothing_on_stdout(jeton: Jeton) -> None:
     assert plain.out == drafted.out
     assert plain.out.startswith("import os\nimport sys\n")
     assert "per step" in drafted.err
+
+
+def test_a_stop_string_and_ctrl_c_keep_what_was_written(
+    jeton: Jeton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["generate", "starter", "-p", "import os\nimport sys\n", "-n", "24"]
+    whole = json.loads(jeton(*asked, "--json").out)["text"]
+    stop = whole[9:12]
+    stopped = json.loads(jeton(*asked, "--stop", stop, "--json").out)
+    assert stopped["text"] == whole[: whole.index(stop)]
+    assert stopped["finish_reason"] == "stop_string"
+
+    def press(step: object, new: object, rows: object) -> None:
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        seen.append(new)
+
+    seen: list[object] = []
+    monkeypatch.setattr("jeton.decoding.trace.Trace.__call__", lambda self, *step: press(*step))
+    cut = jeton(*asked)
+    assert cut.code == 130
+    assert cut.out.startswith("import os\nimport sys\n" + whole[:3])
+    assert len(cut.out) < len(whole) + 10
+    assert "interrupted" in cut.err
+
+
+def test_tuning_is_written_and_read(jeton: Jeton, prose: Path, tmp_path: Path) -> None:
+    written = tmp_path / "decoding.json"
+    asked = ["tune-decoding", "starter", "--prompts", str(prose), "--rounds", "1", "-n", "6"]
+    asked += ["--drafters", "lookahead", "--lengths", "4", "--out", str(written), "--json"]
+    found = json.loads(jeton(*asked).out)
+    assert {row["drafter"] for row in found["rows"]} == {"none", "lookahead"}
+    used = jeton("generate", "starter", "-p", "a b a b", "-n", "4", f"--config={written}", "--json")
+    assert json.loads(used.out)["drafter"] == found["rows"][0]["drafter"]
 
 
 def test_retrofit_flags_are_the_fields_of_its_config() -> None:

@@ -1,6 +1,6 @@
 """How the next token is drawn from the target's logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from jeton.errors import ConfigError
 
@@ -36,7 +36,11 @@ class Sampling:
         }
         for name, (is_fine, text) in allowed.items():
             if not is_fine:
-                raise ConfigError(f"{name} must be {text}, got {getattr(self, name)}")
+                default = next(f.default for f in fields(self) if f.name == name)
+                raise ConfigError(
+                    f"{name} must be {text}, got {getattr(self, name)}",
+                    hint=f"leave it out for {default}",
+                )
 
     @property
     def is_plain_greedy(self) -> bool:
