@@ -137,7 +137,7 @@ METRICS = Registry(
             summary="ids that contain the text of an added token, which always matches first",
             paper=_HOUSE,
             verified=Verification.EXACT,
-            evidence="tests/unit/test_audit_defects.py",
+            evidence="tests/golden/audit/shadowed.json",
             cost="a few encodings of the vocabulary",
         ),
         "partial_utf8": Row(

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from jeton.core.encode import bytes_to_byte_level, recover_merges
 from jeton.core.formats.engine import call_engine
+from jeton.core.formats.patterns import check_pattern
 from jeton.core.formats.source import (
     ModelKind,
     Parts,
@@ -162,6 +163,7 @@ class TiktokenSource(Source):
             "behavior": "Isolated",
             "invert": False,
         }
+        check_pattern(pattern, name)
         try:
             self._pattern = regex.compile(pattern)
         except regex.error as error:

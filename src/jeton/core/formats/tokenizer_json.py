@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from jeton.core.encode import BYTE_ALPHABET
 from jeton.core.formats.engine import HuggingFaceSource
+from jeton.core.formats.patterns import check_patterns
 from jeton.core.formats.pipeline import (
     BYTE_FALLBACK,
     TokenDecoder,
@@ -55,6 +56,7 @@ def read_tokenizer_json(
     pre_tokenizers = flatten(
         document.get("pre_tokenizer"), "pretokenizers", f"{name}: pre_tokenizer"
     )
+    check_patterns([*normalizers, *pre_tokenizers], name)
     decoders = flatten(document.get("decoder"), "decoders", f"{name}: decoder")
     decoder = TokenDecoder(decoders, [*normalizers, *pre_tokenizers])
     contents, unk_token = _read_model(model, name)
