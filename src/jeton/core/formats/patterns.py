@@ -6,7 +6,7 @@ from typing import Any
 
 from jeton.errors import TokenizerError
 
-MAX_PATTERN_CHARS = 20_000  # the longest published one has about 700
+MAX_PATTERN_CHARS = 8_000  # the longest published one has about 700
 _CLASS = r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]"
 _ATOM = rf"(?:{_CLASS}|\\[pP]\{{[^}}]*\}}|\\.|[^\\()\[\]|?*+{{}}])"
 _UNBOUNDED = r"(?:[*+]|\{\d*,\})[?+]?"
