@@ -2,10 +2,13 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from jeton.cli.app import app
 from jeton.core.run import RunFolder
 from jeton.decoding.registry import DRAFTERS, VERIFIERS
 from jeton.decoding.training.config import DraftTrainConfig
@@ -160,6 +163,21 @@ def test_a_run_folder_measures_and_resumes(name, target_folder, text, tmp_path):
         with pytest.raises(CorruptRunError, match="inputs changed"):
             resume_draft(out)
         (text / "0.txt").write_text(f"0 {TEXT}")
+
+
+def test_the_verb_prints_one_document(target_folder, text, tmp_path):
+    arguments = ["draft", "train", str(target_folder), "--text", str(text), "--json", "--quiet"]
+    chosen = ["--method", "judge", "--steps", "1", "--measure-tokens", "64"]
+    small = [f"--set=judge.{key}={value}" for key, value in SMALL["judge"].items()]
+    out = tmp_path / "out"
+    found = CliRunner().invoke(app, [*arguments, *chosen, *small, "--out", str(out)])
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    assert document["method"] == "judge"
+    assert document == {**json.loads((out / "result.json").read_text()), **document}
+    assert Path(document["folder"]).is_dir()
+    with pytest.raises(ConfigError, match="can train"):
+        CliRunner().invoke(app, ["draft", "trian"], catch_exceptions=False)
 
 
 def test_minutes_become_steps(target_folder, text, tmp_path):
