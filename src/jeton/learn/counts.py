@@ -194,10 +194,11 @@ class Tally:
         self._counter: Counter[bytes] = Counter()
         self._table: PieceTable | None = None
 
-    def scan(self, texts: list[str], pretokenizer: Pretokenizer) -> int:
-        """Count the pieces of texts and return their size in UTF-8."""
+    def scan(self, texts: list[str], pretokenizer: Pretokenizer, is_large: bool = False) -> int:
+        """Count the pieces of texts, part of a large text or not; return their size in UTF-8."""
         style = pretokenizer.scanner_style
-        if style is not None and self._is_worth_a_table(sum(map(len, texts))):
+        size = _MIN_CHARACTERS_TO_SCAN if is_large else sum(map(len, texts))
+        if style is not None and self._is_worth_a_table(size):
             from jeton.learn.scanners import scan_into
 
             return scan_into(self._opened(), texts, style)
@@ -266,7 +267,8 @@ def count_pretokens(
     with deferred_interrupt() as interrupt:  # Ctrl-C between two shards loses neither
         if num_processes == 1:
             for shard in shards:
-                total.num_bytes += total.tally.scan(shard, pretokenizer)
+                is_large = total.num_bytes > 0
+                total.num_bytes += total.tally.scan(shard, pretokenizer, is_large)
                 total.finish_shard(len(shard), interrupt)
         else:
             _count_in_processes(shards, pretokenizer, num_processes, total, interrupt)
@@ -321,8 +323,11 @@ def _count_in_processes(
             total.num_bytes += num_bytes
             total.finish_shard(num_documents, interrupt)
 
+        is_large = total.num_bytes > 0
         for shard in shards:
-            pending.append((len(shard), pool.submit(_count_shard, pretokenizer, shard)))
+            future = pool.submit(_count_shard, pretokenizer, shard, is_large)
+            pending.append((len(shard), future))
+            is_large = True
             if len(pending) > 2 * num_processes:  # bounds the text held in memory
                 take()
         while pending:
@@ -334,9 +339,11 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _count_shard(pretokenizer: Pretokenizer, shard: list[str]) -> tuple[PackedCounts, int]:
+def _count_shard(
+    pretokenizer: Pretokenizer, shard: list[str], is_large: bool
+) -> tuple[PackedCounts, int]:
     tally = Tally()
-    num_bytes = tally.scan(shard, pretokenizer)
+    num_bytes = tally.scan(shard, pretokenizer, is_large)
     return PackedCounts.pack(tally.counts()), num_bytes
 
 

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import regex
 from numpy.typing import NDArray
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 
 from jeton.learn.compiling import compiled, inlined
 from jeton.learn.piece_table import PieceTable
 
 OTHER, LETTER, NUMBER, LINE_END, SPACE = 0, 1, 2, 3, 4
+# Large blocks of letters that are in every table: CJK, Hangul, CJK extensions A and B.
+_LONG_KNOWN = ((0x3400, 0x4DB6), (0x4E00, 0x9FA6), (0xAC00, 0xD7A4), (0x20000, 0x2A6D7))
 _PIECES_AT_ONCE = 1 << 15  # stays in the cache between cutting and counting
 _FROM_RIGHT, _LONGEST_NUMBER, _ACROSS = 100, 514, 200
 _GPT2 = 0  # any other style is the most digits in one piece, 100 more from the right
@@ -32,8 +36,21 @@ def character_classes() -> NDArray[np.uint8]:
             first = ord(match.group()[0])
             # A run in `every` may step over the surrogates; none of these classes does.
             classes[first : first + len(match.group())] = number
+        _drop_unknown(classes, pattern, number)
     classes[[10, 13]] = LINE_END
     return classes
+
+
+def _drop_unknown(classes: NDArray[np.uint8], pattern: str, number: int) -> None:
+    """Take back a class where the tables of `tokenizers`, which will encode, do not have it yet."""
+    points = np.flatnonzero(classes == number)
+    for first, end in _LONG_KNOWN:
+        points = points[(points < first) | (points >= end)]
+    known = Split(Regex(pattern), "removed", invert=True).pre_tokenize_str(
+        "".join(map(chr, points))
+    )
+    kept = np.array([ord(character) for piece, _ in known for character in piece], dtype=np.int64)
+    classes[np.setdiff1d(points, kept)] = OTHER
 
 
 @inlined
