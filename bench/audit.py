@@ -197,7 +197,7 @@ def main() -> None:
         sys.exit("the bench needs ../shared/data beside the checkout")
     goals: list[dict[str, Any]] = []
     report: dict[str, Any] = {"machine": platform.processor() or platform.machine()}
-    report["speed"] = bench_speed(data, 1 if options.quick else 5, goals)
+    report["speed"] = bench_speed(data, 2 if options.quick else 5, goals)
     report["dead"] = bench_dead(data, options.quick, goals)
     report["mixture"] = bench_mixture(data, 2_000_000 if options.quick else 10_000_000, goals)
     report["peer"] = bench_peer(goals)
