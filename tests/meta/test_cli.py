@@ -112,6 +112,11 @@ MISTAKES = {
         "no tuning file",
         "jeton tune-decoding",
     ),
+    "no tuning for retrofit": (
+        ["retrofit", "starter", "--text", "{prose}", "--out", "o", "--drafter", "no.json"],
+        "no.json is no tuning file",
+        "jeton tune-decoding",
+    ),
     "no workload": (
         ["tune-decoding", "starter", "--prompts", "no.jsonl"],
         "no.jsonl cannot be read",

@@ -42,7 +42,9 @@ def retrofit(
     heal: str = typer.Option("cross_entropy", help="How the model is trained on them."),
     minutes: float = typer.Option(10.0, help="Time for healing."),
     steps: int = typer.Option(-1, help="Healing steps; overrides --minutes, 0 skips healing."),
-    drafter: str = typer.Option("prompt_lookup", help="Drafter of the speculative figures."),
+    drafter: str = typer.Option(
+        "prompt_lookup", help="Drafter of the speculative figures, or a file of tune-decoding."
+    ),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     seed: int = typer.Option(0, help="Of everything random."),
     max_text_bytes: int = typer.Option(200_000_000, help="Most text that is read."),
@@ -82,7 +84,7 @@ def retrofit(
             heal=heal,
             minutes=minutes,
             steps=steps,
-            drafter=drafter,
+            drafter=_drafter(drafter),
             dtype=dtype,
             seed=seed,
             max_text_bytes=max_text_bytes,
@@ -96,6 +98,20 @@ def retrofit(
         print_json(result)
     else:
         show(result, folder)
+
+
+def _drafter(given: str) -> str:
+    """Return the name of a drafter, read from the file of a tuning where one is given."""
+    if not given.endswith(".json"):
+        return given
+    from jeton.decoding.tune import Tuning
+
+    best = Tuning.load(given).best.drafter
+    if best == "none":
+        raise ConfigError(
+            f"{given} found plain decoding the fastest", hint="name a drafter with --drafter"
+        )
+    return best
 
 
 def show(result: object, folder: Path) -> None:
