@@ -52,6 +52,7 @@ class BpeRule:
         self._reachable: BoolArray = self.pairs.is_built | is_added
         if vocabulary.ignore_merges:  # a pretoken that is a token is taken without merging
             self._reachable = self._reachable | (vocabulary.lengths > 0)
+        self._reachable = self._reachable & ~_never_written(vocabulary, self._reachable)
         self._reachable_bits = np.packbits(self._reachable)
         self._none = np.zeros_like(self._reachable_bits)
         size = max(64, min(8192, _CACHE_BYTES // len(self._none)))
@@ -84,6 +85,21 @@ class BpeRule:
 def _checked(state: Hashable) -> State:
     assert isinstance(state, tuple)
     return state
+
+
+def _never_written(vocabulary: Vocabulary, reachable: BoolArray) -> BoolArray:
+    """Return which of several tokens with equal bytes the tokenizer passes over."""
+    groups: dict[bytes, list[int]] = {}
+    for token_id in np.flatnonzero(reachable).tolist():
+        groups.setdefault(vocabulary.tokens[token_id], []).append(token_id)
+    passed = np.zeros(vocabulary.vocab_size, dtype=bool)
+    for token, ids in groups.items():
+        if len(ids) < 2:
+            continue
+        written = set(vocabulary.encode_lossy(token)).union(vocabulary.encode_lossy(b"a" + token))
+        if written.intersection(ids):
+            passed[[i for i in ids if i not in written]] = True
+    return passed
 
 
 def _symbols(vocabulary: Vocabulary) -> BoolArray:

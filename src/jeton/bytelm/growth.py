@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from jeton.bytelm.contract import Bits, Rule, is_set
 from jeton.bytelm.lexicon import IntArray, Lexicon
 from jeton.bytelm.paths import Paths
+from jeton.errors import UnsupportedModelError
+
+
+MOST_STEMS = 64  # that end at one byte; published tokenizers have 1 or 2
 
 
 @dataclass
@@ -95,6 +99,12 @@ def grow(
     for end, stems in enumerate(waiting):
         if not stems:
             continue
+        if len(stems) > MOST_STEMS:
+            raise UnsupportedModelError(
+                f"a text has more than {MOST_STEMS} beginnings in tokens of "
+                f"{lexicon.vocabulary.name} that end at byte {end}",
+                hint="measure 'all' keeps the most probable ones",
+            )
         rows = listed[first[end] : first[end + 1]] if end < len(data) else []
         matches = [
             (token_id, end + depth)
