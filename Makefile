@@ -54,3 +54,10 @@ $(VENV)/.dev: $(VENV)/.runtime
 
 clean:
 	rm -rf $(VENV) demo site dist
+
+.PHONY: bench-bytelm
+bench-bytelm:  ## bytelm beside genlm-bytes, which gets an environment of its own
+	test -x .venv-genlm/bin/python || python -m venv .venv-genlm
+	.venv-genlm/bin/pip install -q torch==2.13.0
+	.venv-genlm/bin/pip install -q genlm-bytes==0.2.0
+	python bench/bytelm.py --peer .venv-genlm/bin/python

@@ -8,7 +8,6 @@ from jeton.bytelm.lexicon import IntArray, Lexicon
 from jeton.bytelm.paths import Paths
 from jeton.errors import UnsupportedModelError
 
-
 MOST_STEMS = 64  # that end at one byte; published tokenizers have 1 or 2
 
 

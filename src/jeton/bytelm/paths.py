@@ -50,8 +50,14 @@ class Paths:
     def common(self, nodes: list[int]) -> int:
         """Return the longest beginning that all sequences share."""
         parents, depths = self.parents, self.depths
-        found = nodes[0]
-        for node in nodes[1:]:
+        found, seen = nodes[0], set()
+        for node in nodes:
+            depth = depths[found]
+            while depths[node] > depth and node not in seen:
+                seen.add(node)  # known to lie below `found`, which only moves up
+                node = parents[node]
+            if node in seen:
+                continue
             while found != node:
                 if depths[found] >= depths[node]:
                     found = parents[found]

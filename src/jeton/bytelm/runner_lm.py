@@ -71,16 +71,16 @@ class RunnerLM:
             keep: A beginning of all of them that is kept in the cache.
         """
         wanted = [node for node in nodes if node > 0]
-        result = torch.zeros((len(nodes), self.vocab_size))
-        if not wanted:
-            return result  # nothing stands in front: every token is as likely
+        if not wanted:  # nothing stands in front: every token is as likely
+            return torch.zeros((len(nodes), self.vocab_size))
         self._return_to(self.paths.common([*wanted, keep] if keep > 0 else wanted), wanted)
         places = {node: i for i, node in enumerate(self._new_nodes(wanted))}
         self.num_nodes += len(places)
         found, is_pending = self._read(places)
+        result = found[[places.get(node, 0) for node in nodes], : self.vocab_size]
         for i, node in enumerate(nodes):
-            if node > 0:
-                result[i] = found[places[node], : self.vocab_size]
+            if node == 0:
+                result[i] = 0.0
         self._commit(keep, places, is_pending=is_pending)
         return result
 

@@ -223,7 +223,7 @@ class _Scorer:
 
     def _take_block(self, first: int, last: int, logits: Tensor) -> None:
         growth, lexicon = self.growth, self.lexicon
-        p, totals = self._probabilities(first, last, logits)
+        p = self._probabilities(first, last, logits).numpy()
         rows, lows, highs, places, owners = [], [], [], [], []
         for stem in range(first, last):
             end = growth.ends[stem]
@@ -234,13 +234,11 @@ class _Scorer:
                     highs.append(high)
                     places.append(end + depth)
                     owners.append(stem)
-        values = p.numpy()
         with np.errstate(divide="ignore"):
-            log_totals = np.log(totals)
-            self._spread(first, last, values, log_totals)
+            self._spread(first, last, p)
             if rows:
-                sums = range_sums(values, lexicon.ids, *(np.array(a) for a in (rows, lows, highs)))
-                logs = np.log(sums) + self.weights[owners] - log_totals[rows]
+                sums = range_sums(p, lexicon.ids, *(np.array(a) for a in (rows, lows, highs)))
+                logs = np.log(sums) + self.weights[owners]
                 np.logaddexp.at(self.mass, places, logs)
 
     def _rows_at(self, end: int) -> list[list[int]]:
@@ -250,8 +248,8 @@ class _Scorer:
         found: list[list[int]] = self.growth.ranges[offsets[end] : offsets[end + 1]].tolist()
         return found
 
-    def _probabilities(self, first: int, last: int, logits: Tensor) -> tuple[Tensor, FloatArray]:
-        """Return unnormalised probabilities, shape (stems, vocab_size), and their totals."""
+    def _probabilities(self, first: int, last: int, logits: Tensor) -> Tensor:
+        """Return the probabilities of what may follow, shape (stems, vocab_size)."""
         growth, size = self.growth, logits.shape[1]
         text_bits = [b for b in growth.bits[first:last] if b is not None]
         mask = np.unpackbits(np.stack(text_bits), axis=1, count=size)
@@ -262,19 +260,19 @@ class _Scorer:
             mask[:] = 0
             mask[:, self.lexicon.ids] = 1
             mask[:, ends] = 1
-        excluded = torch.from_numpy(mask).view(torch.bool).logical_not_()
-        p = logits.cpu().masked_fill_(excluded, -math.inf)
-        top = p.amax(dim=1, keepdim=True)
-        top[top == -math.inf] = 0.0
-        p = p.sub_(top).exp_()
-        return p, p.sum(dim=1, dtype=torch.float64).numpy()
+        allowed = torch.from_numpy(mask).view(torch.bool)
+        p = logits.cpu().masked_fill_(allowed.logical_not(), -math.inf).softmax(dim=1)
+        is_dead = ~mask.any(axis=1)
+        if is_dead.any():
+            p[torch.from_numpy(is_dead)] = 0.0
+        return p
 
-    def _spread(self, first: int, last: int, p: FloatArray, log_totals: FloatArray) -> None:
+    def _spread(self, first: int, last: int, p: FloatArray) -> None:
         """Hand weights to longer stems, and to the end of the text."""
         growth, tokens = self.growth, self.lm.paths.tokens
         ends = self.lexicon.eos_ids
         for stem in range(first, last):
-            row, weight = p[stem - first], self.weights[stem] - log_totals[stem - first]
+            row, weight = p[stem - first], float(self.weights[stem])
             end = growth.ends[stem]
             self.mass[end] = np.logaddexp(self.mass[end], self.weights[stem])
             for child in self.children[stem]:
