@@ -131,6 +131,7 @@ def test_alm_at_identical_tokenizers_is_token_distillation(words: Vocabulary, di
         divergence=divergence,
         debias=False,
         cross_entropy=0.0,
+        shared=0.0,
         precision="float32",
     )
     start, length = 5, 16

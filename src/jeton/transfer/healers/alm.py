@@ -6,7 +6,7 @@ Differs from the source: the loss is multiplied by tau, so that its gradient is 
 cross-entropy's; chunks are summed and divided by the number of student tokens; a chunk that ends
 before white space or the end of a text is debiased by the probability of such a next token, others
 are not; cross-entropy is added with a weight of its own; and where both models stand at the same
-byte, the probabilities of likely tokens that both have can be matched too (`shared`).
+byte, the probabilities of likely tokens that both have are matched too (`shared`; 0 leaves it out).
 Cost: a forward pass of the teacher for each new row; a row that comes again costs none.
 """
 
@@ -55,7 +55,7 @@ class Alm(TrainingOptions):
     debias: bool = True
     weight: float = 1.0
     cross_entropy: float = 1.0
-    shared: float = 0.0
+    shared: float = 1.0
     top_k: int = 16
     embeddings_only: float = 0.1
 
