@@ -10,6 +10,7 @@ from jeton import __version__
 from jeton.cli import (
     atlas,
     audit,
+    bench,
     demo,
     distill,
     draft,
@@ -50,6 +51,7 @@ _VERBS = (
     tune_decoding,
     draft,
     ensemble,
+    bench,
     methods,
     demo,
 )

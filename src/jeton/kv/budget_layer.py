@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jeton.kv.contract import Rows
 from jeton.kv.evict import EvictPolicy, best_rows, protected
-from jeton.kv.layer import TAG, Native, PolicyLayer, as_native
+from jeton.kv.layer import TAG, Native, PolicyLayer, as_native, attention_of_one
 from jeton.kv.mass import attention_logits, causal_mass
 from jeton.kv.store import Store
 
@@ -96,6 +96,12 @@ class BudgetLayer(PolicyLayer):
             masks = [self._mask(store, query) for store in self.stores]
         if len(self.stores) == 1:
             keys, values = self._used(self.stores[0])
+            if self.is_evicted and self.num_new == 1:
+                output = attention_of_one(
+                    self.native_name, native, module, query, keys, values, masks[0], options
+                )
+                self._observe(self.stores[0], query)
+                return output, None
             result = native(module, query, keys, values, masks[0], **options)
             self._observe(self.stores[0], query)
             return result
@@ -104,7 +110,12 @@ class BudgetLayer(PolicyLayer):
             keys, values = self._used(store)
             heads = self._query_heads(store)
             part = query[store.texts, heads]
-            found = native(module, part, keys, values, own, **options)[0]
+            if self.num_new == 1:
+                found = attention_of_one(
+                    self.native_name, native, module, part, keys, values, own, options
+                )
+            else:
+                found = native(module, part, keys, values, own, **options)[0]
             output[store.texts, :, heads] = found.view(*found.shape[:2], -1, self._value_dim)
             self._observe(store, part)
         return output, None

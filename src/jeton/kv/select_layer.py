@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jeton.kv.contract import Choice, Rows, Selection
-from jeton.kv.layer import TAG, Native, PolicyLayer, as_native
+from jeton.kv.layer import TAG, Native, PolicyLayer, as_native, attention_of_one
 from jeton.kv.select import SelectPolicy
 from jeton.kv.store import Store
 
@@ -145,8 +145,10 @@ class SelectLayer(PolicyLayer):
             keys, values, mask = self._visible(text, choice.selection, base, path)
             self.num_read += keys.shape[2]
             mask = as_native(mask, self.native_name, query.dtype)
-            found = native(module, query[:, :, node : node + 1], keys, values, mask, **options)[0]
-            output[:, node : node + 1] = found.view(output[:, node : node + 1].shape)
+            own = query[:, :, node : node + 1]
+            output[:, node : node + 1] = attention_of_one(
+                self.native_name, native, module, own, keys, values, mask, options
+            )
             states.append(choice.state)
         self._node_states[text] = states
 

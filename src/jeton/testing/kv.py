@@ -4,6 +4,7 @@ A check takes a small policy (budget about 24) and raises AssertionError where a
 Numbers are float64, so that only a real difference shows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from jeton.kv.contract import EVICT, CachePolicy, Rows
 from jeton.kv.evict import EvictPolicy
 from jeton.kv.select import SelectPolicy
 from jeton.kv.select_layer import SelectLayer
+from jeton.kv.tasks import Context
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
 from jeton.testing.models import tiny_model
@@ -57,6 +59,15 @@ class Oracle(EvictPolicy):
         """Return 1 for wanted positions, 0 for others."""
         assert self.wanted is not None
         return (rows.positions[..., None] == self.wanted[:, None, None]).any(-1).float()
+
+
+def positions_of_answers(contexts: Sequence[Context]) -> Tensor:
+    """Return where the answers to all questions stand, shape (contexts, answers)."""
+    rows = []
+    for context in contexts:
+        values = [context.places[key] + 1 for key, _ in context.pairs]
+        rows.append([*values, context.places[context.marked[0]]])
+    return torch.tensor(rows)
 
 
 def model_for_laws(family: str = "llama") -> PreTrainedModel:

@@ -1,0 +1,147 @@
+"""`jeton bench`: compare the methods of a room on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jeton.cli.common import plain_warnings, print_json, progress_for
+from jeton.errors import ConfigError, UnknownMethodError
+
+if TYPE_CHECKING:
+    from jeton.kv.harness import Factory, KvBench
+
+EPILOG = """
+Examples:
+
+  jeton bench kv --policies snapkv,tokenselect --keep 0.25 --contexts 2 --no-text
+
+  jeton bench kv --policies all --html kv.html
+"""
+_ROOMS = ("kv",)
+_BASELINES = ("oracle", "random")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog=EPILOG)(bench)
+
+
+def bench(
+    room: str = typer.Argument(..., help="Whose methods; now: kv."),
+    policies: str = typer.Option("all", help="Names joined by ',', or all."),
+    keep: str = typer.Option("0.25,0.125", help="Parts of the context that are kept, by ','."),
+    length: int = typer.Option(512, help="Tokens per context of key-value chains."),
+    contexts: int = typer.Option(8, help="Contexts asked about."),
+    seed: int = typer.Option(0, help="Of contexts and questions."),
+    text: bool = typer.Option(True, help="Also real text under the starter model."),
+    html: Path | None = typer.Option(None, help="Write the page here."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress."),
+) -> None:
+    """Compare the cache policies: answers, bits, memory, time."""
+    plain_warnings()
+    if room not in _ROOMS:
+        raise UnknownMethodError(f"there is no bench {room!r}; there are: {', '.join(_ROOMS)}")
+    keeps = _keeps(keep)
+    factories = _factories(policies)
+    from jeton.kv.harness import KvBench, run_chains
+
+    progress = progress_for(quiet)
+    answers = run_chains(
+        factories,
+        keeps=keeps,
+        length=length,
+        num_contexts=contexts,
+        seed=seed,
+        progress=progress,
+    )
+    texts = []
+    if text:
+        from jeton.kv.harness import run_text
+        from jeton.lm.load import load_model
+
+        lm = load_model("starter", dtype="float32")
+        real = {name: make for name, make in factories.items() if name not in _BASELINES}
+        texts = run_text(lm.model, _texts(lm), real, keeps=keeps, progress=progress)
+    _show(KvBench(length, contexts, "starter", answers, texts), html=html, as_json=as_json)
+
+
+def _keeps(given: str) -> list[float]:
+    """Return the parts that `--keep` names."""
+    try:
+        keeps = [float(part) for part in given.split(",")]
+    except ValueError:
+        keeps = []
+    if not keeps or not all(0 < part <= 1 for part in keeps):
+        raise ConfigError(f"--keep takes parts in (0, 1] joined by ',', got {given!r}")
+    return keeps
+
+
+def _factories(names: str) -> "dict[str, Factory]":
+    """Return what makes each policy, small windows for short contexts."""
+    from jeton.kv.registry import POLICIES, create_policy
+
+    chosen = [*POLICIES.names(), *_BASELINES] if names == "all" else names.split(",")
+    for name in chosen:
+        if name not in _BASELINES:
+            POLICIES.load(name)
+
+    def factory(name: str) -> "Factory":
+        def make(budget: int, contexts: Any) -> Any:
+            small = {"sinks": min(4, budget // 16), "recent": max(budget // 8, 1)}
+            if name in _BASELINES:
+                return _baseline(name, budget, contexts)
+            if name == "streaming":
+                small["recent"] = 1
+            if name == "page_bounds":
+                small["page"] = 16 if budget >= 96 else 4
+            return create_policy(name, budget=budget, options=small)
+
+        return make
+
+    return {name: factory(name) for name in chosen}
+
+
+def _baseline(name: str, budget: int, contexts: Any) -> Any:
+    from jeton.testing.kv import Oracle, RandomRows, positions_of_answers
+
+    if name == "random":
+        return RandomRows(budget=budget, sinks=0, recent=max(budget // 16, 1))
+    wanted = positions_of_answers(contexts)
+    return Oracle(budget=budget, sinks=0, recent=1, stride=64, wanted=wanted)
+
+
+def _texts(lm: Any) -> dict[str, tuple[list[int], int]]:
+    """Return two texts for the starter model: prose as it comes, and the same knotted."""
+    from jeton.kv.harness import knotted
+    from jeton.starter import starter_path
+
+    prose = (starter_path("starter").parent / "general.txt").read_text(encoding="utf-8")
+    ids = lm.vocabulary.encode(prose)[:832]
+    tied = knotted(ids, 64, 4)
+    texts = {"prose": ids, "knots": tied}
+    return {
+        name: (found, len(lm.vocabulary.bytes_of(found[-64:]))) for name, found in texts.items()
+    }
+
+
+def _show(result: "KvBench", *, html: Path | None, as_json: bool) -> None:
+    """Print the tables, or the document; write the page."""
+    from jeton.report.kv_page import kv_document
+
+    if html is not None:
+        from jeton.core.run import write_atomically
+        from jeton.report.html import render_html
+
+        write_atomically(html, render_html(kv_document(result)))
+    if as_json:
+        print_json(result)
+        return
+    from rich.console import Console
+
+    from jeton.report.terminal import render_terminal
+
+    render_terminal(kv_document(result), Console())
+    if html is not None:
+        print(f"\nreport       {html}")
