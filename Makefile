@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types imports docs bench bench-learn check clean
+.PHONY: demo test lint types imports docs bench bench-learn bench-kv check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/jeton demo --out demo
@@ -30,7 +30,14 @@ docs: $(VENV)/.dev
 check: lint types imports docs test
 
 bench: $(VENV)/.dev
-	for room in bench/*.py; do $(BIN)/python $$room --quick || exit 1; done
+	for room in $(filter-out bench/kvpress_peer.py,$(wildcard bench/*.py)); do $(BIN)/python $$room --quick || exit 1; done
+
+# kvpress needs transformers below 5.3: its own environment, called as a process.
+bench-kv: $(VENV)/.dev
+	test -x .venv-kvpress/bin/python || $(PYTHON) -m venv .venv-kvpress
+	.venv-kvpress/bin/python -m pip -q install torch==2.13.0
+	.venv-kvpress/bin/python -m pip -q install 'transformers<5.3' kvpress==0.5.5
+	$(BIN)/python bench/kv.py
 
 # The full comparison of learn, with gigatoken in an environment of its own.
 bench-learn: $(VENV)/.dev

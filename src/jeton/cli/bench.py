@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 EPILOG = """
 Examples:
 
-  jeton bench kv --policies snapkv,tokenselect --keep 0.25 --contexts 2 --no-text
-
-  jeton bench kv --policies all --html kv.html
+  jeton bench kv --policies snapkv,tokenselect --keep 0.25 --contexts 2 --no-text --html kv.html
 """
 _ROOMS = ("kv",)
 _BASELINES = ("oracle", "random")
@@ -109,7 +107,7 @@ def _baseline(name: str, budget: int, contexts: Any) -> Any:
     if name == "random":
         return RandomRows(budget=budget, sinks=0, recent=max(budget // 16, 1))
     wanted = positions_of_answers(contexts)
-    return Oracle(budget=budget, sinks=0, recent=1, stride=64, wanted=wanted)
+    return Oracle(budget=budget, sinks=1, recent=4, stride=64, wanted=wanted)
 
 
 def _texts(lm: Any) -> dict[str, tuple[list[int], int]]:

@@ -23,7 +23,7 @@ from jeton.kv.attached import attach
 from jeton.kv.contract import EVICT, CachePolicy
 
 CHAINS = Path(__file__).resolve().parent / "chains"
-NUM_CHAINS = 14
+NUM_CHAINS = 6
 Factory = Callable[[int, Sequence[tasks.Context]], CachePolicy]
 """Makes a policy from a budget and, for oracles, the contexts it will see."""
 
@@ -94,11 +94,12 @@ class KvBench:
 def chain_model() -> PreTrainedModel:
     """Return the tiny model that knows key-value chains, float32 on the CPU."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(CHAINS, dtype=torch.float32)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def draw_contexts(count: int, length: int, seed: int = 0) -> list[tasks.Context]:
-    """Return contexts of fourteen chains.
+    """Return contexts of six chains.
 
     Raises:
         ConfigError: fewer than one, or too short.

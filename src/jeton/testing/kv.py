@@ -62,11 +62,15 @@ class Oracle(EvictPolicy):
 
 
 def positions_of_answers(contexts: Sequence[Context]) -> Tensor:
-    """Return where the answers to all questions stand, shape (contexts, answers)."""
+    """Return the rows that carry the answers to all questions, shape (contexts, rows).
+
+    Of each pair: the value and the token after it, in which the tiny model gathers the pair.
+    """
     rows = []
     for context in contexts:
-        values = [context.places[key] + 1 for key, _ in context.pairs]
-        rows.append([*values, context.places[context.marked[0]]])
+        keys = [context.places[key] for key, _ in context.pairs]
+        own = [key + 1 for key in keys] + [key + 2 for key in keys]
+        rows.append([*own, context.places[context.marked[0]]])
     return torch.tensor(rows)
 
 
