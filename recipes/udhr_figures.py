@@ -12,7 +12,6 @@ import json
 import sys
 from pathlib import Path
 
-from jeton.audit.atlas import unreadable_groups
 from jeton.audit.evidence import AuditInput
 from jeton.audit.sources import read_parallel
 from jeton.core.vocabulary import load_vocabulary
@@ -41,7 +40,7 @@ def main(data: Path) -> None:
             tokenizers[folder.name] = {
                 "vocab_size": vocabulary.vocab_size,
                 "tokens": [given.groups[code].num_tokens for code in languages],
-                "unreadable": unreadable_groups(given),
+                "unreadable": given.unreadable_groups,
             }
     figures = {"text": TEXT, "languages": languages, "tokenizers": tokenizers}
     out = Path(__file__).resolve().parent.parent / "src" / "jeton" / "audit" / "udhr.json"

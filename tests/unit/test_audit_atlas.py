@@ -8,6 +8,8 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from jeton.audit.atlas import atlas, shipped_atlas
+from jeton.audit.evidence import AuditInput
+from jeton.audit.registry import METRICS
 from jeton.core.run import to_json
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, InputError
@@ -54,6 +56,13 @@ def test_languages_that_become_unknown_tokens_have_no_premium() -> None:
     assert set(result.rows[1].premiums) == {"sco"}
     page = render_html(atlas_document(result))
     assert "lossy 1" in page
+    given = AuditInput(lossy, texts, is_parallel=True, reference="eng")
+    premium = METRICS.create("premium").measure(given)
+    assert set(premium.groups) == {"sco"}
+    assert "1 become unknown tokens: rus" in premium.detail
+    alone = {name: texts[name] for name in ("eng", "rus")}
+    given = AuditInput(lossy, alone, is_parallel=True, reference="eng")
+    assert METRICS.create("premium").measure(given).value is None
 
 
 def test_shipped_figures_make_an_atlas_and_a_page() -> None:

@@ -61,16 +61,27 @@ def byte_level(spec: dict[str, Any]) -> Vocabulary:
 def read_input(spec: dict[str, Any]) -> AuditInput:
     lexicon = spec.get("lexicon")
     embeddings = spec.get("embeddings")
+    vocabulary = byte_level(spec)
     return AuditInput(
-        byte_level(spec),
+        vocabulary,
         spec.get("texts", {}),
         is_parallel=spec.get("is_parallel", False),
         lexicon=Lexicon(frozenset(lexicon["words"]), frozenset(lexicon["morphemes"]))
         if lexicon
         else None,
-        embeddings=Embeddings(np.array(embeddings, dtype=np.float64)) if embeddings else None,
+        embeddings=Embeddings(rows_of(embeddings, vocabulary)) if embeddings else None,
         segmentation=spec.get("segmentation"),
     )
+
+
+def rows_of(spec: Any, vocabulary: Vocabulary) -> np.ndarray:
+    """Return all rows as they stand, or one row for every token with exceptions and padding."""
+    if isinstance(spec, list):
+        return np.array(spec, dtype=np.float64)
+    rows = [spec["every"]] * vocabulary.vocab_size
+    for token, row in spec["of"].items():
+        rows[vocabulary.tokens.index(token.encode("latin-1"))] = row
+    return np.array(rows + spec["padding"], dtype=np.float64)
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])

@@ -104,7 +104,7 @@ def atlas(
     for vocabulary in progress.track(vocabularies, len(vocabularies), "atlas", "tokenizer"):
         given = AuditInput(vocabulary, texts, is_parallel=True, reference=reference)
         tokens = {name: group.num_tokens for name, group in given.groups.items()}
-        lost = unreadable_groups(given)
+        lost = given.unreadable_groups
         rows.append(_row(vocabulary.name, vocabulary.vocab_size, sizes, tokens, base, lost))
     shipped = _read_shipped()
     names = {name: shipped["languages"].get(name, {}).get("name", "") for name in sizes}
@@ -163,15 +163,6 @@ def _shipped_rows(shipped: dict[str, Any], sizes: Mapping[str, int], base: str) 
         made = _row(name, row["vocab_size"], sizes, tokens, base, lost)
         rows.append(replace(made, is_shipped=True))
     return rows
-
-
-def unreadable_groups(given: AuditInput) -> list[str]:
-    """Return the groups of which the tokenizer makes more than 1% unknown tokens."""
-    unknown = given.vocabulary.unk_token_id
-    if unknown is None:
-        return []
-    groups = given.groups.items()
-    return [n for n, group in groups if group.token_counts[unknown] > 0.01 * group.num_tokens]
 
 
 def _row(

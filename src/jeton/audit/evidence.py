@@ -138,6 +138,15 @@ class AuditInput:
         return self.reference or reference_of(self.texts)
 
     @cached_property
+    def unreadable_groups(self) -> list[str]:
+        """Groups of which more than 1% becomes unknown tokens: few tokens mean nothing there."""
+        unknown = self.vocabulary.unk_token_id
+        if unknown is None:
+            return []
+        groups = self.groups.items()
+        return [n for n, group in groups if group.token_counts[unknown] > 0.01 * group.num_tokens]
+
+    @cached_property
     def encodings(self) -> dict[str, npt.NDArray[np.int32]]:
         """Ids of every distinct document, shape (tokens,), int32 each."""
         unique = list(dict.fromkeys(d for name in sorted(self.texts) for d in self.texts[name]))

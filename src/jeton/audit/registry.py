@@ -197,7 +197,7 @@ METRICS = Registry(
             summary="ids whose embeddings look like those of ids that never occur",
             paper=_MAGIKARP,
             verified=Verification.FORMULA,
-            evidence="tests/unit/test_audit_defects.py",
+            evidence="tests/golden/audit/under_trained.json",
             cost="one pass over the embedding matrix",
             needs="the embedding matrices of a model",
         ),

@@ -4,7 +4,8 @@ Source: Petrov et al. 2023, Language Model Tokenizers Introduce Unfairness Betwe
     https://arxiv.org/abs/2305.15425 (premium); Arnett et al. 2025, Explaining and Mitigating
     Crosslingual Tokenizer Inequities, https://arxiv.org/abs/2510.21909 (corpus token count)
 Differs from the source: intervals by a bootstrap over the aligned passages; the Gini coefficient
-    of the token counts says how unequal the languages are as a whole.
+    of the token counts says how unequal the languages are as a whole; a language of which more than
+    1% becomes unknown tokens has no premium, since its text is lost.
 Cost: one encoding of the parallel text.
 """
 
@@ -41,14 +42,19 @@ class Premium:
     def measure(self, given: AuditInput) -> MetricResult:
         """Return the worst premium with its 95% interval, and all premiums as groups."""
         reference = given.reference_group
-        names = list(given.groups)
+        lost = given.unreadable_groups
+        names = [name for name in given.groups if name == reference or name not in lost]
         counts = np.array([given.groups[name].tokens_per_document for name in names])
         base = names.index(reference)
-        if counts[base].sum() == 0:
-            return MetricResult(self.name, "Premium", None, detail=f"{reference} has no tokens")
+        if counts[base].sum() == 0 or reference in lost:
+            why = "has no tokens" if reference not in lost else "becomes unknown tokens"
+            return MetricResult(self.name, "Premium", None, detail=f"{reference} {why}")
         premiums = counts.sum(axis=1) / counts[base].sum()
         low, high = _bootstrap(counts, base, self.num_resamples, given.seed)
         others = [i for i in range(len(names)) if i != base]
+        if not others:
+            detail = f"every language but {reference} becomes unknown tokens"
+            return MetricResult(self.name, "Premium", None, detail=detail)
         order = sorted(others, key=lambda i: (-premiums[i], names[i]))
         worst = order[0]
         median = float(np.median(premiums[others]))
@@ -59,7 +65,8 @@ class Premium:
             unit="ratio",
             is_lower_better=True,
             detail=f"worst is {names[worst]}; median {median:.2f} over {len(others)} languages; "
-            f"Gini of the token counts {gini(counts.sum(axis=1)):.3f}",
+            f"Gini of the token counts {gini(counts.sum(axis=1)):.3f}"
+            + (f"; {len(lost)} become unknown tokens: {', '.join(lost[:5])}" if lost else ""),
             groups={names[i]: float(premiums[i]) for i in others},
             witnesses=[
                 Witness(None, names[i], f"{premiums[i]:.2f} times, 95%: {low[i]:.2f}-{high[i]:.2f}")
