@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from jeton.bytelm.complete import draw_cover
 from jeton.core.formats.source import ModelKind, StartRule, TokenKind
 from jeton.core.vocabulary import Vocabulary
 from jeton.decoding.batch import BatchLoop
@@ -96,6 +97,46 @@ def speculative(
         room = generation_config.max_length - input_ids.shape[1]
         rows = _collect(BatchLoop(loops), prompts, room, stopping_criteria, input_ids)
         return _side_by_side(rows, generation_config)
+
+    return run
+
+
+def exact_prompt(
+    vocabulary: Vocabulary, *, measure: str = "canonical", seed: int = 0
+) -> Callable[..., Tensor]:
+    """Return a loop for `generate(custom_generate=...)` whose prompt may end inside a token.
+
+    The last tokens are taken back and a cover of their bytes is drawn; what follows is ordinary
+    decoding. Special tokens of the prompt stay where they are.
+
+    Args:
+        vocabulary: Of the model.
+        measure: Which tokenizations count.
+        seed: Of the draw and of the sampling.
+    """
+
+    def run(model: PreTrainedModel, input_ids: Tensor, **options: Any) -> Tensor:
+        config = options.get("generation_config")
+        if input_ids.shape[0] != 1:
+            raise UnsupportedModelError(
+                f"a prompt that ends in a token comes alone, got {input_ids.shape[0]} rows",
+                hint="call generate for each prompt",
+            )
+        ids = input_ids[0].tolist()
+        special = [i for i, t in enumerate(ids) if vocabulary.kinds[t] == TokenKind.SPECIAL]
+        closed = ids[: special[-1] + 1] if special else []
+        is_warm = bool(getattr(config, "do_sample", False))
+        cover = draw_cover(
+            LanguageModel(model, None, vocabulary, vocabulary.name),
+            vocabulary.decode(ids[len(closed) :]),
+            temperature=float(getattr(config, "temperature", None) or 1.0) if is_warm else 0.0,
+            seed=seed,
+            measure=measure,
+            start_ids=closed,
+        )
+        covered = torch.tensor([cover.token_ids], device=input_ids.device)
+        options.pop("attention_mask", None)
+        return speculative(None, seed=seed)(model, covered, **options)
 
     return run
 
