@@ -19,6 +19,7 @@ from jeton.errors import (
     JetonError,
     UnknownMethodError,
 )
+from jeton.learn.registry import LEARNERS
 from jeton.retrofit.config import RetrofitConfig
 from jeton.retrofit.pipeline import resume, retrofit
 from jeton.retrofit.result import without_timings
@@ -73,6 +74,21 @@ def config(model_folder: Path, text_folder: Path, tmp_path: Path) -> RetrofitCon
         verify_bytes=4000,
         options=HEAL,
     )
+
+
+@pytest.mark.parametrize("learner", LEARNERS.names())
+def test_every_learner_makes_a_model_that_loads(learner: str, config: RetrofitConfig):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"kl3m_char.min_count": "1"} if learner == "kl3m_char" else {}
+    given = replace(config, learner=learner, steps=0, options=options)
+    result = retrofit(given)
+    tokenizer = AutoTokenizer.from_pretrained(config.out / "model")
+    model = AutoModelForCausalLM.from_pretrained(config.out / "model")
+    assert len(tokenizer) == result.destination.vocab_size == model.config.vocab_size
+    text = make_function(3)
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+    assert result.num_copied_rows >= 256  # bytes at least
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
