@@ -295,6 +295,11 @@ def main():
             tables |= table
     goals.append(padding_goal(4 if arguments.quick else 16))
     goals.append(speculation_goal(8 if arguments.quick else 100))
+    from jeton.testing.kv_reach import REACH, is_reached
+
+    reached = sum(is_reached(name) for name in REACH)
+    title = f"model families reached or cleanly refused ({reached} reached)"
+    goals.append(row(title, 30, len(REACH), "families", len(REACH) >= 30))
     goals.append(row("the same tables on a GPU at 32k and 128k", "tables", None, "", None))
     if arguments.json:
         print(json.dumps({"schema_version": 1, "goals": goals, "tables": tables}, indent=2))

@@ -4,6 +4,7 @@ import pytest
 
 from jeton.kv.registry import POLICIES, create_policy
 from jeton.testing.kv import LAWS, check_dense_within_budget
+from jeton.testing.kv_reach import REACH, is_reached
 
 SMALL = {"sinks": 2, "recent": 8}
 CASES = {
@@ -31,3 +32,10 @@ def test_law(name, law):
 def test_dense_within_budget_in_other_families(family):
     check_dense_within_budget(small_policy("h2o"), family)
     check_dense_within_budget(small_policy("recycled_attention"), family)
+
+
+def test_families_are_reached_or_cleanly_refused():
+    reached = {name for name in REACH if is_reached(name)}
+    assert len(REACH) >= 30
+    assert {"llama", "qwen3", "gemma2", "gpt2", "phi3", "glm4"} <= reached
+    assert not {"gptj", "bloom", "mpt", "codegen", "mamba"} & reached
