@@ -23,7 +23,7 @@ import numpy as np
 from jeton.bytelm.contract import END, NUM_SYMBOLS, FloatArray, Measure, Rule, TokenLM
 from jeton.bytelm.lexicon import Lexicon
 
-_NEGLIGIBLE = 0.1  # stems below this part of epsilon are given up when they are born
+_DEFERRED = 8  # deferred stems per live one at most: they cost no forward, only memory
 _BATCH = 32  # deferred stems that are read in one forward; wider forwards gain little
 
 
@@ -76,7 +76,8 @@ class Settings:
         rule: Which sequences count.
         measure: How.
         epsilon: Deferred share of P(text) that is left unread; 0 reads everything.
-        max_stems: Stems kept at most; beyond it the smallest are given up into the bounds.
+        max_stems: Stems kept at most, and eight times as many deferred ones; beyond it the
+            smallest are given up into the bounds.
     """
 
     lm: TokenLM
@@ -284,10 +285,11 @@ class Stems:
             least = self.live[-1].logmass  # a deferred one below it would be given up as well
             gone += [d.logw for d in self.deferred if d.logw <= least]
             self.deferred = [d for d in self.deferred if d.logw > least]
-        if settings.epsilon > 0.0:
-            least = _log(settings.epsilon * _NEGLIGIBLE) + self.logprob
-            gone += [d.logw for d in self.deferred if d.logw < least]
-            self.deferred = [d for d in self.deferred if d.logw >= least]
+        most = _DEFERRED * settings.max_stems
+        if settings.epsilon > 0.0 and len(self.deferred) > most:
+            self.deferred.sort(key=lambda d: -d.logw)
+            gone += [d.logw for d in self.deferred[most:]]
+            self.deferred = self.deferred[:most]
         if gone:
             self.lost = _logsumexp([self.lost, *gone])
 
