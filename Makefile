@@ -11,7 +11,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/jeton demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -197,7 +197,8 @@ def replay_figures(
     """Return tokens per step and acceptance rate of a trained draft on replayed text."""
     draft = load_model(folder, dtype="float32") if makes == DRAFT_MODEL else inputs.draft
     options: dict[str, Any] = {} if makes == DRAFT_MODEL else {"weights": str(folder)}
-    if "min_confidence" in {option.name for option in fields(DRAFTERS.load(makes))}:  # type: ignore[arg-type]
+    method: Any = DRAFTERS.load(makes)
+    if "min_confidence" in {option.name for option in fields(method)}:
         options["min_confidence"] = 0.0  # whole drafts, so that better ones show
     drafter = DRAFTERS.create(makes, options)
     figures = [
