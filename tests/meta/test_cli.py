@@ -26,6 +26,7 @@ VERBS = (
     "audit",
     "atlas",
     "score",
+    "sinks",
     "generate",
     "tune-decoding",
     "draft",

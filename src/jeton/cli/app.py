@@ -23,6 +23,7 @@ from jeton.cli import (
     prune,
     retrofit,
     score,
+    sinks,
     transfer,
     tune_decoding,
 )
@@ -47,6 +48,7 @@ _VERBS = (
     audit,
     atlas,
     score,
+    sinks,
     generate,
     tune_decoding,
     draft,
