@@ -28,6 +28,7 @@ from jeton.testing.decoding import (
     random_prompt,
     reference_ids,
     tiny_language_model,
+    with_other_ids,
 )
 from jeton.testing.models import CHAIN_ONLY_FAMILIES
 from jeton.testing.weights import random_acceptance_head, random_heads, untrained_adapter
@@ -85,6 +86,7 @@ OPTIONS = {
     "online": lambda family: {"min_confidence": 0.05, "every": 2, "window": 16},
     "rapid": lambda family: {"min_confidence": 0.05, "budget": 8, "piece": 2, "query": 4},
     "draft_model": lambda family: {"min_confidence": 0.05},
+    "cross_vocabulary": lambda family: {"min_confidence": 0.05},
 }
 
 
@@ -96,6 +98,8 @@ def make_verifier(name):
 
 def draft_model_for(drafter, family):
     """Another model of the family when the drafter needs one; it is often wrong."""
+    if "any_draft_model" in drafter.needs:
+        return with_other_ids(model_of(family, 1))
     return model_of(family, 1) if "draft_model" in drafter.needs else None
 
 

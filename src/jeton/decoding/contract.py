@@ -1,9 +1,8 @@
 """Drafters propose token trees, verifiers decide how far they hold; the engine is the only loop.
 
 Laws (tested over every registered pair, see `jeton.testing.decoding`):
-1. With a lossless verifier the output is that of plain decoding, whatever the drafter proposes:
-   float32, any tree, empty proposals and end-of-text inside a draft included. Greedy and coupled
-   verifiers give the same token ids, the others the same law.
+1. With a lossless verifier the output is that of plain decoding in float32, whatever the drafter
+   proposes. Greedy and coupled verifiers give the same token ids, the others the same law.
 2. A drafter never sees what it could not know: only tokens and figures of finished steps.
 3. `observe` is called once per step, with what it added; `propose` leaves the model as it is.
 """
@@ -21,7 +20,8 @@ from jeton.lm.tree import TokenTree
 
 __all__ = ["DecodingStats", "Sampling", "TreeLogits"]
 
-NEEDS = frozenset({"logits", "hidden", "draft_model", "weights"})  # weights: trained for a target
+# draft_model: of the target's vocabulary; any_draft_model: of any; weights: trained for a target
+NEEDS = frozenset({"logits", "hidden", "draft_model", "any_draft_model", "weights"})
 
 # How a verifier wants siblings to be drawn from a drafter's distribution.
 COUPLED = "coupled"  # not at random: the best guesses, noise of the position included
@@ -35,7 +35,7 @@ class Law:
 
     Attributes:
         probabilities: Of the first draw, shape (vocab,), float64.
-        drawn: The child nodes in the order of the draws; repeats where drawn again.
+        drawn: The child nodes in the order of the draws, with repeats.
     """
 
     probabilities: Tensor
@@ -47,8 +47,7 @@ class Draft(TokenTree):
     """A token tree with the laws by which its children were drawn.
 
     Attributes:
-        laws: By parent node, -1 for the context's end. Without one, children were not drawn at
-            random. A drawn tree must not be pruned.
+        laws: By parent node, -1 for the context's end; drawn children must not be pruned.
     """
 
     laws: Mapping[int, Law] = field(default_factory=dict)
@@ -65,6 +64,7 @@ class DraftContext:
         draft_model: A `LanguageModel`, for drafters that need one.
         target: The target's `Runner`, to read its weights; never run by drafters.
         draws: How the verifier wants siblings to be drawn.
+        vocabulary: The target's `Vocabulary`.
     """
 
     token_ids: Sequence[int]
@@ -73,6 +73,7 @@ class DraftContext:
     draft_model: Any = None
     target: Any = None
     draws: str = COUPLED
+    vocabulary: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,8 @@ class Selection:
 class Verifier(Protocol):
     """Decides which path of a verified tree is kept, and draws one token after it.
 
-    `is_sampler` is None for a verifier that has no use for the temperature. `draws`: how it wants
-    siblings to be drawn; without `needs_fixed_draws` it takes undrawn trees too. `needs_hidden`:
-    it reads `logits.hidden`.
+    `is_sampler` is None where the temperature has no use. `draws`: how it wants siblings to be
+    drawn; without `needs_fixed_draws` it takes undrawn trees too. `needs_hidden`: of the logits.
     """
 
     is_lossless: ClassVar[bool]

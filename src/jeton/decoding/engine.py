@@ -117,6 +117,7 @@ class DecodingLoop:
                     self.draft_model,
                     self.runner,
                     self.verifier.draws,
+                    self.lm.vocabulary,
                 )
             )
         self.stats.prefill_s = time.perf_counter() - started
@@ -257,15 +258,16 @@ def _check_drafter(
             f"{name} does not",
             hint="take seed_exact, which works with every drafter",
         )
-    if "draft_model" not in drafter.needs:
+    if not drafter.needs & {"draft_model", "any_draft_model"}:
         return
     if draft_model is None:
         raise ConfigError(f"{name} needs a draft model", hint="give --draft-model")
-    if draft_model.vocabulary.tokens != lm.vocabulary.tokens:
+    takes_any = "any_draft_model" in drafter.needs
+    if not takes_any and draft_model.vocabulary.tokens != lm.vocabulary.tokens:
         raise TokenizerMismatchError(
             f"{draft_model.name} and {lm.name} do not share a vocabulary "
             f"({draft_model.vocabulary.vocab_size} and {lm.vocabulary.vocab_size} ids)",
-            hint="take a draft model with the target's tokenizer",
+            hint="take a draft model with the target's tokenizer, or the drafter cross_vocabulary",
         )
 
 

@@ -91,6 +91,20 @@ DRAFTERS = Registry(
             cost="one forward of the draft model per drafted token",
             needs="a draft model",
         ),
+        "cross_vocabulary": Row(
+            target="jeton.decoding.drafters.cross_vocabulary:CrossVocabulary",
+            summary="draft text with a model of any vocabulary, in the target's tokens",
+            paper=Paper(
+                "Accelerating LLM Inference with Lossless Speculative Decoding Algorithms for "
+                "Heterogeneous Vocabularies",
+                2025,
+                "https://arxiv.org/abs/2502.05202",
+            ),
+            verified=Verification.EXACT,
+            evidence=_CONTRACT,
+            cost="one forward of the draft model per token that it writes",
+            needs="a draft model, of any vocabulary",
+        ),
         "draft_tree": Row(
             target="jeton.decoding.drafters.draft_tree:DraftTree",
             summary="draft a tree of constant branching with a smaller model",

@@ -112,7 +112,12 @@ class Tuning:
 
 
 def applicable(
-    lm: LanguageModel, *, has_draft_model: bool, registry: Registry, has_store: bool = False
+    lm: LanguageModel,
+    *,
+    has_draft_model: bool,
+    registry: Registry,
+    has_store: bool = False,
+    shares_vocabulary: bool = True,
 ) -> list[str]:
     """Return the drafters that this model can use with what was given."""
     takes_trees = Runner(lm.model).supports_trees
@@ -122,7 +127,8 @@ def applicable(
         needs = drafter.needs  # type: ignore[attr-defined]
         fits = takes_trees or not drafter.makes_trees  # type: ignore[attr-defined]
         lacks_weights = "weights" in needs and own_folder(lm.model, name) is None
-        lacks_model = "draft_model" in needs and not has_draft_model
+        lacks_model = "draft_model" in needs and not (has_draft_model and shares_vocabulary)
+        lacks_model |= "any_draft_model" in needs and not has_draft_model
         lacks_store = name == "rest" and not has_store
         if fits and not (lacks_weights or lacks_model or lacks_store) and name != "merge":
             names.append(name)
@@ -173,8 +179,13 @@ def tune(
     runner = Runner(lm.model)
     cost = cost or measure_cost(runner, clock=clock)
     if drafters is None:
+        draft_tokens = draft_model.vocabulary.tokens if draft_model is not None else []
         drafters = applicable(
-            lm, has_draft_model=draft_model is not None, registry=DRAFTERS, has_store=bool(store)
+            lm,
+            has_draft_model=draft_model is not None,
+            registry=DRAFTERS,
+            has_store=bool(store),
+            shares_vocabulary=draft_tokens == lm.vocabulary.tokens,
         )
     trial = _Trial(lm, recordings, runner, draft_model, store, cost, clock)
     ways = [_PLAIN, *((name, length) for name in drafters for length in lengths)]

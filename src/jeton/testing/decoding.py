@@ -4,6 +4,8 @@ The reference is written apart from the engine: one forward over the whole text 
 cache, the logits processors of transformers.
 """
 
+import copy
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +65,17 @@ class _Bytes(Source):
         return self.encode_bytes(text.encode())
 
 
+class _Shuffled(_Bytes):
+    """The same with other ids."""
+
+    def __init__(self, vocab_size: int, places: dict[int, int]) -> None:
+        super().__init__(vocab_size)
+        self.places = places
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        return [self.places[i] for i in super().encode_bytes(data)]
+
+
 def tiny_language_model(
     family: str, seed: int = 0, *, vocab_size: int = 61, **overrides: Any
 ) -> LanguageModel:
@@ -90,6 +103,29 @@ def tiny_language_model(
         source=_Bytes(vocab_size),
     )
     return LanguageModel(model, None, vocabulary, f"tiny {family}")
+
+
+def with_other_ids(lm: LanguageModel, seed: int = 0) -> LanguageModel:
+    """Return a model of the same law over bytes that has other ids: its own, shuffled.
+
+    Args:
+        lm: A tiny model of single bytes.
+        seed: Of the order.
+    """
+    tokens, model = lm.vocabulary.tokens, copy.deepcopy(lm.model)
+    order = [STOP_ID, *random.Random(seed).sample(range(1, len(tokens)), len(tokens) - 1)]
+    rows = [*order, *range(len(tokens), lm.num_embeddings)]
+    parts: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    tables = [part.weight for part in parts]
+    for table in {id(table): table for table in tables}.values():
+        table.data.copy_(table.data[rows].clone())
+    places = {old: new for new, old in enumerate(order)}
+    vocabulary = dataclasses.replace(
+        lm.vocabulary,
+        tokens=[tokens[old] for old in order],
+        source=_Shuffled(lm.vocabulary.vocab_size, places),
+    )
+    return LanguageModel(model, None, vocabulary, f"{lm.name}, other ids")
 
 
 def transformers_processors(sampling: Sampling) -> LogitsProcessorList:
