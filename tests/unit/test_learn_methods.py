@@ -30,6 +30,7 @@ METHODS = {
     "superbpe": SuperBpe,
     "supertokens": Supertokens,
     "kl3m_char": Kl3mChar,
+    "parity_bpe": ParityBpe,
 }
 
 
@@ -44,7 +45,7 @@ def prose(num_sentences: int, seed: int = 0) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_golden(name: str) -> None:
+def test_golden(name: str, tmp_path: Path) -> None:
     case = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
     base = None
     if "base" in case:
@@ -54,7 +55,10 @@ def test_golden(name: str) -> None:
             .vocabulary()
         )
     learner = METHODS[name](**case["options"])
-    learned = learner.learn(case["texts"], base=base, vocab_size=case["vocab_size"])
+    for file, text in case.get("files", {}).items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    texts = case["texts"] if "texts" in case else read_texts(tmp_path)
+    learned = learner.learn(texts, base=base, vocab_size=case["vocab_size"])
     tokens = learned.vocabulary().tokens[-len(case["new_tokens"]) :]
     assert [token.decode() for token in tokens] == case["new_tokens"]
     for text, pieces in case["segmentations"].items():

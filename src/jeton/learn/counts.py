@@ -111,11 +111,9 @@ class PretokenCounts:
         if path.suffix == ".parquet":
             table = _arrow("pyarrow.parquet").read_table(path)
             keys, counts = table["pretoken"].to_pylist(), table["count"].to_pylist()
-            sizes = table.schema.metadata or {}
-            num_bytes = int(sizes.get(b"num_bytes", 0))
-            return cls(
-                dict(zip(keys, counts, strict=True)), num_bytes, int(sizes.get(b"num_documents", 0))
-            )
+            stored = table.schema.metadata or {}
+            sizes = (int(stored.get(name, 0)) for name in (b"num_bytes", b"num_documents"))
+            return cls(dict(zip(keys, counts, strict=True)), *sizes)
         _check_suffix(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -257,13 +255,11 @@ def count_pretokens(
     store = None
     if isinstance(texts, Corpus):
         num_processes = max(num_processes, texts.num_processes)
-        store = texts.store(pretokenizer)
-        texts = texts.texts
+        store, texts = texts.store(pretokenizer), texts.texts
     if num_processes < 1:
         raise ConfigError(f"num_processes must be at least 1, got {num_processes}")
     total = _Total(store)
-    shards = _shards(texts, total.num_documents)
-    shards = progress.track(shards, None, "counting", "shard")
+    shards = progress.track(in_shards(texts, total.num_documents), None, "counting", "shard")
     with deferred_interrupt() as interrupt:  # Ctrl-C between two shards loses neither
         if num_processes == 1:
             for shard in shards:
@@ -390,7 +386,7 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", errors="surrogatepass")
 
 
-def _shards(texts: Iterable[str], num_done: int) -> Iterator[list[str]]:
+def in_shards(texts: Iterable[str], num_done: int = 0) -> Iterator[list[str]]:
     """Group documents so that each group holds a few million characters; skip those done."""
     shard: list[str] = []
     size = 0

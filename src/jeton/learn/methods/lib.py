@@ -95,7 +95,7 @@ class Lib:
                 reader.read(article)
             if len(reader.rank) == before or len(reader.rank) > 8 * wanted:
                 break
-        ordered = [chunk.encode("utf-8", errors="surrogatepass") for chunk in reader.ordered()]
+        ordered = (chunk.encode("utf-8", errors="surrogatepass") for chunk in reader.ordered())
         pieces = list(dict.fromkeys([*ordered, *(bytes([byte]) for byte in range(256))]))
         pieces = most_used(pieces, counts.packed(), max(wanted, 0))
         return finish_pieces("lib", fresh, pieces, [-1.0] * len(pieces), counts, lines)
@@ -177,7 +177,7 @@ class _Reader:
                 gap += chunk
                 continue
             for known in [gap] if 0 < len(gap) <= self.options.max_gap else gap:
-                self._add(known)
+                self.rank.setdefault(known, float(len(self.rank)))
             gap = ""
         for left, right in pairwise(chunks):
             both = left + right
@@ -186,10 +186,7 @@ class _Reader:
             if both not in self._seen:
                 self._seen.add(both)
             elif self.draw.random() < self.options.memorise:
-                self._add(both)
-
-    def _add(self, chunk: str) -> None:
-        self.rank.setdefault(chunk, float(len(self.rank)))
+                self.rank[both] = float(len(self.rank))
 
 
 def _articles(text: str) -> Iterator[str]:
