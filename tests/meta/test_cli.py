@@ -108,6 +108,39 @@ MISTAKES = {
         "superposed",
         "leave out --superpose",
     ),
+    "unknown policy": (
+        ["generate", "starter", "-p", "a", "--kv", "snapvk"],
+        "'snapvk'",
+        "did you mean snapkv",
+    ),
+    "budget alone": (
+        ["generate", "starter", "-p", "a", "--budget", "64"],
+        "--budget is given without --kv",
+        "--kv",
+    ),
+    "budget too small": (
+        ["generate", "starter", "-p", "a", "--kv", "snapkv", "--budget", "10"],
+        "budget of 10 tokens",
+        "",
+    ),
+    "unknown bench": (["bench", "kvv"], "'kvv'", "take kv"),
+    "unknown policy to bench": (
+        ["bench", "kv", "--policies", "h20"],
+        "'h20'",
+        "did you mean h2o",
+    ),
+    "part above 1": (["bench", "kv", "--keep", "2"], "--keep takes parts", "0.25"),
+    "no contexts": (
+        ["bench", "kv", "--policies", "knorm", "--contexts", "0", "--no-text"],
+        "at least 1 context",
+        "take 8",
+    ),
+    "no peer": (
+        ["bench", "kv", "--policies", "knorm", "--peer", "no/python"],
+        "no/python cannot be run",
+        "pip install",
+    ),
+    "no sinks": (["sinks", "starter", "--text", "{prose}", "--sinks", "0"], "0 sinks", ""),
     "no tuning": (
         ["generate", "starter", "-p", "a", "--config", "{prose}"],
         "no tuning file",
@@ -367,3 +400,13 @@ def test_reader_that_has_gone_is_no_traceback() -> None:
     process.stderr.close()
     assert process.wait() == 1
     assert errors == ""
+
+
+def test_generate_under_a_policy(jeton: Jeton) -> None:
+    options = ["starter", "-p", "import os\n" * 8, "--max-new-tokens", "8"]
+    plain = jeton("generate", *options)
+    policy = ["--kv", "tokenselect", "--budget", "1024"]
+    for drafter in ([], ["--drafter", "prompt_lookup"]):
+        found = jeton("generate", *options, *policy, *drafter)
+        assert found.code == 0, found.err
+        assert found.out.splitlines()[0] == plain.out.splitlines()[0]

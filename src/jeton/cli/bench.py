@@ -33,6 +33,9 @@ def bench(
     contexts: int = typer.Option(8, help="Contexts asked about."),
     seed: int = typer.Option(0, help="Of contexts and questions."),
     text: bool = typer.Option(True, help="Also real text under the starter model."),
+    peer: Path | None = typer.Option(
+        None, help="Python of an environment with kvpress, to be asked the same."
+    ),
     html: Path | None = typer.Option(None, help="Write the page here."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress."),
@@ -40,10 +43,15 @@ def bench(
     """Compare the cache policies: answers, bits, memory, time."""
     plain_warnings()
     if room not in _ROOMS:
-        raise UnknownMethodError(f"there is no bench {room!r}; there are: {', '.join(_ROOMS)}")
+        raise UnknownMethodError(f"there is no bench {room!r}", hint=f"take {', '.join(_ROOMS)}")
     keeps = _keeps(keep)
     factories = _factories(policies)
     from jeton.kv.harness import KvBench, run_chains
+
+    if peer is not None:
+        from jeton.kv.peer import check_peer
+
+        check_peer(peer)
 
     progress = progress_for(quiet)
     answers = run_chains(
@@ -62,7 +70,15 @@ def bench(
         lm = load_model("starter", dtype="float32")
         real = {name: make for name, make in factories.items() if name not in _BASELINES}
         texts = run_text(lm.model, _texts(lm), real, keeps=keeps, progress=progress)
-    _show(KvBench(length, contexts, "starter", answers, texts), html=html, as_json=as_json)
+    theirs = []
+    if peer is not None:
+        from jeton.kv.peer import run_peer
+
+        theirs = run_peer(
+            peer, factories, keeps=keeps, length=length, num_contexts=contexts, seed=seed
+        )
+    result = KvBench(length, contexts, "starter", answers, texts, theirs)
+    _show(result, html=html, as_json=as_json)
 
 
 def _keeps(given: str) -> list[float]:
@@ -72,7 +88,9 @@ def _keeps(given: str) -> list[float]:
     except ValueError:
         keeps = []
     if not keeps or not all(0 < part <= 1 for part in keeps):
-        raise ConfigError(f"--keep takes parts in (0, 1] joined by ',', got {given!r}")
+        raise ConfigError(
+            f"--keep takes parts in (0, 1] joined by ',', got {given!r}", hint="try 0.25,0.125"
+        )
     return keeps
 
 

@@ -7,9 +7,9 @@ before it knew them is gone.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from jeton.errors import ConfigError
 from jeton.kv import tasks
 from jeton.kv.attached import attach
 from jeton.kv.contract import EVICT, CachePolicy
+
+if TYPE_CHECKING:
+    from jeton.kv.peer import PeerAnswers
 
 CHAINS = Path(__file__).resolve().parent / "chains"
 NUM_CHAINS = 6
@@ -88,6 +91,7 @@ class KvBench:
     model: str
     answers: list[Answers]
     texts: list[TextFigures]
+    peer: "list[PeerAnswers]" = field(default_factory=list)
     schema_version: int = 1
 
 
@@ -105,7 +109,7 @@ def draw_contexts(count: int, length: int, seed: int = 0) -> list[tasks.Context]
         ConfigError: fewer than one, or too short.
     """
     if count < 1:
-        raise ConfigError(f"the bench needs at least 1 context, got {count}")
+        raise ConfigError(f"the bench needs at least 1 context, got {count}", hint="take 8")
     generator = np.random.default_rng(seed)
     return [tasks.draw_context(generator, length, NUM_CHAINS) for _ in range(count)]
 
@@ -183,11 +187,11 @@ def run_chains(
     progress: Progress = NO_PROGRESS,
 ) -> list[Answers]:
     """Ask every policy at every budget; "dense" comes first."""
-    model = chain_model()
     contexts = draw_contexts(num_contexts, length, seed)
+    model = chain_model()
     dense = {family: ask(model, contexts, family, seed=seed) for family in tasks.FAMILIES}
     rows = [Answers("dense", 1.0, dense, 1.0, None)]
-    bytes_dense = _dense_bytes(model, length) * num_contexts
+    bytes_dense = dense_bytes(model, length) * num_contexts
     for name, make in progress.track(
         policies.items(), total=len(policies), what="chains", unit="policies"
     ):
@@ -200,7 +204,7 @@ def run_chains(
     return rows
 
 
-def _dense_bytes(model: PreTrainedModel, length: int) -> int:
+def dense_bytes(model: PreTrainedModel, length: int) -> int:
     """Return the bytes of keys and values of one text."""
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -246,7 +250,7 @@ def run_text(
                     found, spent = _decode(model, ids, num_new)
                     kl = float((laws.exp() * (laws - found)).sum(-1).mean())
                     evicts = policy.kind == EVICT
-                    memory = attached.num_bytes / _dense_bytes(model, prompt) if evicts else 1.0
+                    memory = attached.num_bytes / dense_bytes(model, prompt) if evicts else 1.0
                     full = attached.full_step_fraction
                 limit = physical_limit(model, ids.shape[1], policy, full)
                 bits = _bits(found, ids, num_new) / num_bytes
@@ -281,7 +285,7 @@ def physical_limit(
     (weights + keys and values) / (weights + those attended + those read to choose them).
     """
     weights = sum(p.nbytes for p in model.parameters())
-    total = _dense_bytes(model, length)
+    total = dense_bytes(model, length)
     attended = total * min(policy.budget / length, 1.0)
     page = getattr(policy, "page", 0)
     reads = total / page if page else total / 2 * (full_steps or 0.0)

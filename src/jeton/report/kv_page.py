@@ -45,6 +45,8 @@ def kv_document(result: "KvBench") -> Document:
     ):
         if part:
             blocks.append(_picture(title, x_label, part))
+    if result.peer:
+        blocks += _peer_blocks(result)
     if result.texts:
         blocks += [Section("Real text", f"Recorded text, forced; model: {result.model}.", "text")]
         blocks.append(_text_table(result))
@@ -53,6 +55,50 @@ def kv_document(result: "KvBench") -> Document:
         subtitle=f"{len({row.policy for row in rest})} policies against the dense cache",
         blocks=tuple(blocks),
     )
+
+
+def _peer_blocks(result: "KvBench") -> list[Block]:
+    """Return our policies and those of kvpress side by side."""
+    ours = {(row.policy, row.keep): row for row in result.answers}
+    rows: list[list[str | float]] = []
+    for row in result.peer:
+        own = ours[row.policy, row.keep]
+        rows.append(
+            [
+                row.policy,
+                f"{row.keep:.1%}",
+                round(own.mean, 3),
+                round(row.mean, 3),
+                f"{own.memory:.0%}",
+                f"{row.memory:.0%}",
+                round(row.own_ms_per_step, 2),
+                round(row.ms_per_step, 2),
+            ]
+        )
+    columns = ["policy", "kept", "accuracy", "kvpress", "memory", "kvpress", "ms/step", "kvpress"]
+    series = []
+    for name in dict.fromkeys(row.policy for row in result.peer):
+        own_rows = sorted((r for r in result.peer if r.policy == name), key=lambda row: row.keep)
+        both = [ours[name, row.keep] for row in own_rows]
+        series.append((name, [100 * r.memory for r in both], [r.mean for r in both]))
+        x = [100 * r.memory for r in own_rows]
+        series.append((f"{name}, kvpress", x, [r.mean for r in own_rows]))
+    return [
+        Section(
+            "Beside kvpress",
+            "The same model, contexts and questions. kvpress cuts the prompt once and keeps what "
+            "comes after it; ours go on cutting to the budget.",
+            "peer",
+        ),
+        Table(columns, rows, caption="Mean accuracy, keys and values of dense, CPU time."),
+        Lines(
+            "Accuracy against memory, beside kvpress",
+            "memory, % of the dense cache",
+            "mean accuracy",
+            series,
+            digits=2,
+        ),
+    ]
 
 
 def _picture(title: str, x_label: str, rows: "Sequence[Answers]") -> Lines:
