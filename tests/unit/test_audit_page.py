@@ -80,3 +80,18 @@ def test_what_is_wrong_lists_defects_or_says_that_there_are_none(
     tables = [block for block in document.blocks if isinstance(block, Table)]
     assert tables[0].cells()[0][0].value == "Duplicate tokens"
     assert tables[0].cells()[0][1].tone == "bad"
+
+
+def test_text_that_becomes_unknown_tokens_is_no_good_figure() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "some": 1, "words": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    vocabulary = Vocabulary.from_tokenizer_json(tokenizer.to_str())
+    texts = {"known": ["some words"], "lost": ["incomprehensibilities"]}
+    result = audit(vocabulary, texts, metrics=["bytes_per_token"])
+    figure = result.figure("bytes_per_token")
+    assert figure is not None
+    assert list(figure.groups) == ["known"]
+    document = audit_document(result)
+    assert "33.3% of the tokens are unknown" in document.headline
+    table = next(block for block in document.blocks if isinstance(block, Table))
+    assert table.rows[-1][0] == "Unknown tokens"

@@ -206,6 +206,17 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert "higher is better" in html
 
 
+def test_bars_of_one_series_are_named_by_their_groups() -> None:
+    one = Bars("t", "u", (("a", (("only", 1.0),)), ("b", (("only", 2.0),))))
+    assert one.labelled({"only": 3}) == (
+        Bars("t", "u", [("", [("a", 1.0), ("b", 2.0)])]),
+        {"a": 3, "b": 3},
+    )
+    two = Bars("t", "u", (("a", (("x", 1.0),)), ("b", (("y", 2.0),))))
+    assert two.labelled({"x": 0, "y": 1}) == (two, {"x": 0, "y": 1})
+    assert "only" not in render_html(document(one))
+
+
 def test_curves_break_where_a_point_is_missing() -> None:
     nan = float("nan")
     block = Lines("t", "x", "y", (("a", (1, 2, 3, 4, 5), (1.0, 2.0, nan, 4.0, 5.0)),))

@@ -112,7 +112,7 @@ def atlas(
         taken = {row.tokenizer for row in rows}
         rows += [row for row in _shipped_rows(shipped, sizes, base) if row.tokenizer not in taken]
     num = sum(sizes.values())
-    return _result(rows, base, sizes, names, f"{len(sizes)} languages, {num:,} bytes of your text")
+    return _result(rows, base, sizes, names, f"{num:,} bytes of your text")
 
 
 def shipped_atlas(reference: str = "") -> AtlasResult:

@@ -47,7 +47,8 @@ def atlas_document(result: AtlasResult) -> Document:
                 "Tokenizers",
                 "The fairest first, of those that can write every language. Median and worst are "
                 "premiums; "
-                "lost counts the languages that become unknown tokens.",
+                "lost counts the languages that become unknown tokens, with which bytes per token "
+                "would mean nothing.",
             ),
             _table(result),
             *_charts(result),
@@ -105,7 +106,7 @@ def _table(result: AtlasResult) -> Table:
         [
             row.tokenizer + (" *" if row.is_shipped and not _all_shipped(result) else ""),
             row.vocab_size,
-            f"{row.bytes_per_token:.2f}",
+            "–" if row.unreadable else f"{row.bytes_per_token:.2f}",
             f"{row.median_premium:.2f}",
             Cell(f"{row.premiums[row.worst_language]:.1f}", _tone(row)),
             _name(result, row.worst_language),

@@ -42,11 +42,12 @@ def audit_document(result: AuditResult) -> Document:
     blocks: list[Block] = [Figures(_cards(result)), *_wrong(result)]
     for part in (_cost, _vocabulary, _numbers, _strip, _all_figures, _evidence, _skipped):
         blocks += part(result)
+    documents = "document" if result.num_documents == 1 else "documents"
     versus = f" against {result.against.tokenizer}" if result.against else ""
     return Document(
         title=f"Audit of {result.tokenizer}{versus}",
         subtitle=f"{result.model_kind}, {result.vocab_size:,} ids; measured on "
-        f"{result.num_documents:,} documents, {format_bytes(result.num_bytes)} of text",
+        f"{result.num_documents:,} {documents}, {format_bytes(result.num_bytes)} of text",
         headline=_headline(result),
         blocks=tuple(blocks),
         footer="Every figure is exact on the text given, or carries its interval. "
@@ -68,12 +69,20 @@ def _headline(result: AuditResult) -> str:
                 f", {format_percent(abs(share), 0)} {word} text per token "
                 f"than {result.against.tokenizer}"
             )
+        if unknown := _unknown(result):
+            parts[-1] += f", but {unknown}"
     lost = sum(_value(result, name) or 0.0 for name in ("dead", "shadowed"))
     parts.append(f"{int(lost):,} of {result.vocab_size:,} ids can never occur")
     premium = result.figure("premium")
     if premium is not None and premium.value is not None:
         parts.append(f"the worst language pays {format_ratio(premium.value)}")
     return "; ".join(parts) + "."
+
+
+def _unknown(result: AuditResult) -> str:
+    """Return how much the unknown token hides, which makes bytes per token too good."""
+    figure = result.figure("bytes_per_token")
+    return figure.detail.partition("; ")[2] if figure else ""
 
 
 def _value(result: AuditResult | None, name: str) -> float | None:
@@ -122,6 +131,9 @@ def _wrong(result: AuditResult) -> list[Block]:
             first = figure.witnesses[0] if figure.witnesses else None
             example = f"{_short(first.token)}: {first.detail}" if first else figure.detail
             rows.append([figure.title, Cell(_shown(figure), "bad"), meaning, example])
+    if unknown := _unknown(result):
+        meaning = "their text is lost, and bytes per token looks better than it is"
+        rows.append(["Unknown tokens", Cell(unknown.split()[0], "bad"), meaning, unknown])
     section = Section("What is wrong")
     if not rows:
         return [section, Note("Nothing was found wrong.", "good")]

@@ -18,6 +18,7 @@ def draw_bars(block: Bars, width: float, uid: str, colours: dict[str, int]) -> s
 
     The names stand on the left, or above the bars where they are long.
     """
+    block, colours = block.labelled(colours)
     bars = [bar for _, group in block.groups for bar in group]
     value_room = 8 + max(
         (svg.text_width(format_number(value, block.digits)) for _, value in bars), default=0.0
@@ -63,7 +64,8 @@ def _bar(value: float | None, label: str, scale: svg.Scale, y: float, colour: in
 
 def _describe_bars(block: Bars) -> str:
     groups = (
-        f"{group}: " + ", ".join(f"{name} {format_number(v, block.digits)}" for name, v in bars)
+        (f"{group}: " if group else "")
+        + ", ".join(f"{name} {format_number(v, block.digits)}" for name, v in bars)
         for group, bars in block.groups
     )
     return f"{block.unit}. " + "; ".join(groups)

@@ -5,12 +5,13 @@ show it. Whoever builds a document computes; nothing that renders one does.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, TypeVar
 
 from jeton.errors import ConfigError
 
+T = TypeVar("T")
 Tone: TypeAlias = Literal["good", "bad", "neutral"]
 MAX_HEAT = 6  # colours of a heat table beyond the first
 _UNIT = "[A-Za-zµ/%×]{1,8}"
@@ -189,6 +190,20 @@ class Bars:
     def series(self) -> list[str]:
         """Return the names of the series in order of appearance."""
         return list(dict.fromkeys(name for _, bars in self.groups for name, _ in bars))
+
+    def labelled(self, styles: Mapping[str, T]) -> tuple["Bars", dict[str, T]]:
+        """Return bars of one series named by their groups, and the style of each name.
+
+        Several groups with one and the same series would repeat its name at each bar.
+        """
+        labels = [label for label, _ in self.groups]
+        is_plain = all(labels) and all(len(bars) == 1 for _, bars in self.groups)
+        if len(self.series()) != 1 or len(set(labels)) < 2 or not is_plain:
+            return self, dict(styles)
+        bars = [(label, value) for label, ((_, value),) in self.groups]
+        only = self.series()[0]
+        named = dict.fromkeys(labels, styles[only]) if only in styles else {}
+        return replace(self, groups=[("", bars)]), named
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ def _sizes(result: LearnResult) -> list[Block]:
         for choice in result.sizes
     ]
     sizes = [float(choice.vocab_size) for choice in result.sizes]
+    is_last = best is result.sizes[-1]
+    more = "The greatest size that was tried is the best; with more text a greater one may pay."
     return [
         Section("Which size pays", "A forward pass reads the body and the output matrix once per "
                 "token. A greater vocabulary pays as long as the parameters read per byte of text "
@@ -66,6 +68,7 @@ def _sizes(result: LearnResult) -> list[Block]:
               [("held-out text", sizes, [c.bytes_per_token for c in result.sizes])], log_x=True),
         Table(["tokens", "bytes per token", "parameters per byte"], rows,
               f"chosen: {best.vocab_size:,}"),
+        *([Note(more)] if is_last else []),
     ]  # fmt: skip
 
 

@@ -161,6 +161,7 @@ def _with_note(parts: Sequence[RenderableType], note: str) -> Group:
 
 def _bars(block: Bars, width: int, styles: dict[str, str]) -> RenderableType:
     directions = {None: "", True: "lower is better", False: "higher is better"}
+    block, styles = block.labelled(styles)
     names = block.series()
     values = [finite(value) for _, bars in block.groups for _, value in bars]
     largest = max((abs(value) for value in values if value is not None), default=0.0)
@@ -168,7 +169,8 @@ def _bars(block: Bars, width: int, styles: dict[str, str]) -> RenderableType:
     detail = ", ".join(filter(None, (block.unit, directions[block.lower_is_better])))
     parts: list[RenderableType] = [_heading(block.title, detail)]
     for label, bars in block.groups:
-        parts.append(_text(f"  {label}"))
+        if label:
+            parts.append(_text(f"  {label}"))
         grid = _grid("left", "left")
         for name, value in bars:
             bar = _bar(finite(value), largest, max(width - room, 10))

@@ -1,7 +1,8 @@
 """Bytes of text per token: the figure that a price per token multiplies.
 
 Source: common practice; the currency of jeton (docs/concepts).
-Differs from the source: nothing.
+Differs from the source: a group of which more than 1% becomes unknown tokens has no figure of
+    its own, since its text is lost.
 Cost: one encoding of the text.
 """
 
@@ -28,6 +29,7 @@ class BytesPerToken:
         carried = counts * given.token_lengths
         top = sorted(range(len(counts)), key=lambda i: (-carried[i], i))[:10]
         total = max(1, given.num_bytes)
+        lost = given.unreadable_groups if len(given.groups) > 1 else []
         return MetricResult(
             name=self.name,
             title="Bytes per token",
@@ -39,7 +41,7 @@ class BytesPerToken:
             groups={
                 name: group.num_bytes / group.num_tokens
                 for name, group in given.groups.items()
-                if group.num_tokens
+                if group.num_tokens and name not in lost
             },
             witnesses=[
                 Witness(i, readable(given.vocabulary.tokens[i]), _share(carried[i], total))
