@@ -270,6 +270,10 @@ JSON = {
     "score in bytes": ["score", "starter", "--text", "{prose}", "--measure", "canonical", "--json"],
     "exact prompt": ["generate", "starter", "-p", "def f", "--exact-prompt", "-n", "4", "--json"],
     "ensemble": ["ensemble", "starter", "starter-draft", "--text", "{prose}", "--json"],
+    "score cuts": [
+        *("score", "starter", "--text", "{prose}"),
+        *("--measure", "canonical", "--cuts", "4", "--json"),
+    ],
     "score stdin": ["score", "starter", "--text", "-", "--json"],
     "generate": ["generate", "starter", "-p", "def f(", "-n", "4", "--json"],
     "generate stdin": ["generate", "starter", "-p", "-", "-n", "4", "--stats", "--json"],

@@ -17,6 +17,8 @@ Examples:
 
   jeton score starter --text book.txt --measure canonical --html surprise.html
 
+  jeton score starter --text book.txt --measure canonical --cuts 64 --html bias.html
+
   echo "Once upon a time" | jeton score starter --text -
 """
 
@@ -38,6 +40,9 @@ def score(
         "bytes, see docs/bytelm.md.",
     ),
     html: Path | None = typer.Option(None, help="Write a page with the surprise of each byte."),
+    cuts: int = typer.Option(
+        0, help="With --measure: cut the text at so many bytes; the next byte naive and exact."
+    ),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
@@ -64,7 +69,14 @@ def score(
             f"--stride and --context have no meaning with --measure {measure}",
             hint="leave them out",
         )
+    if cuts and measure == "tokens":
+        raise ConfigError("--cuts compares with exact bytes", hint="add --measure canonical")
+    if cuts < 0:
+        raise ConfigError(f"--cuts must be 0 or more, got {cuts}")
     lm = load_model(model, dtype=dtype, device=device)
+    if cuts:
+        _score_cuts(lm, documents, measure, cuts, html, as_json=as_json, quiet=quiet)
+        return
     if measure != "tokens":
         _score_bytes(lm, documents, measure, html, as_json=as_json, quiet=quiet)
         return
@@ -116,6 +128,33 @@ def _score_bytes(
         print(f"leak: {result.leak_bits:.2f} bits were dropped with other tokenizations")
     for number, reason in result.reasons.items():
         print(f"document {number} has no probability: {reason}")
+
+
+def _score_cuts(
+    lm: Any,
+    documents: list[Any],
+    measure: str,
+    cuts: int,
+    html: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Cut the first document inside its tokens and compare ways to go on."""
+    from jeton.bytelm.cut_bits import measure_cuts
+    from jeton.report.bytelm_page import bias_page
+
+    first = next((d for d in documents if d), b"")
+    data = first.encode("utf-8", "surrogatepass") if isinstance(first, str) else first
+    found = measure_cuts(lm, data, num_cuts=cuts, measure=measure, progress=progress_for(quiet))
+    if html is not None:
+        html.write_text(bias_page(lm.name, found.cuts, found.ways()), encoding="utf-8")
+    if as_json:
+        print_json({"schema_version": 1, "model": lm.name, "measure": measure, **asdict(found)})
+        return
+    print(f"bits of the next byte at {len(found.cuts)} cuts  ({lm.name}, {measure})")
+    for way, bits in found.ways().items():
+        print(f"{way:8} {sum(bits) / len(bits):8.4f}")
 
 
 def _documents(paths: list[str], limit_bytes: int) -> list[str | bytes]:

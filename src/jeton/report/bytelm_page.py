@@ -1,6 +1,7 @@
 """Pages of byte-level probabilities: surprise, prompts cut inside tokens, ensembles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from jeton.bytelm.bits import ByteBits
 from jeton.report.document import Bars, Block, Document, Figure, Figures, HeatStrip, Lines, Note
@@ -63,7 +64,7 @@ def surprise_page(model: str, documents: Sequence[bytes | str], result: ByteBits
     return render_html(surprise_document(model, documents, result))
 
 
-def bias_document(model: str, cuts: Sequence[int], bits: dict[str, Sequence[float]]) -> Document:
+def bias_document(model: str, cuts: Sequence[int], bits: Mapping[str, Sequence[float]]) -> Document:
     """Return the page that shows what it costs to cut a prompt inside a token.
 
     Args:
@@ -72,17 +73,26 @@ def bias_document(model: str, cuts: Sequence[int], bits: dict[str, Sequence[floa
         bits: Bits of the next byte at each cut, by way ("naive", "healing", "exact").
     """
     means = [(way, sum(values) / max(1, len(values))) for way, values in bits.items()]
-    best = min(means, key=lambda item: item[1])
-    curves = [(way, [float(c) for c in cuts], list(values)) for way, values in bits.items()]
+    (best, least), (worst, most) = (pick(means, key=lambda item: item[1]) for pick in (min, max))
+    places = [float(cut) for cut in cuts]
+    curves = [(way, places, list(accumulate(values))) for way, values in bits.items()]
     return Document(
         title=f"Prompts cut inside tokens: {model}",
         subtitle=f"bits of the next byte at {len(cuts)} cuts",
-        headline=f"{best[0]}: {format_number(best[1])} bits for the next byte on average.",
+        headline=f"{best}: {format_number(least)} bits for the next byte on average, "
+        f"{format_number(most - least)} less than {worst}.",
         blocks=(
             Bars("Bits of the next byte", "bits", [("", means)], lower_is_better=True),
-            Lines("Along the text", "cut (bytes)", "bits of the next byte", curves),
+            Lines("Added up along the text", "cut (bytes)", "bits so far", curves),
         ),
+        footer="naive: the prompt's own tokens; healing: the last token is written again; "
+        "exact: every token that covers the prompt's end.",
     )
+
+
+def bias_page(model: str, cuts: Sequence[int], bits: Mapping[str, Sequence[float]]) -> str:
+    """Return the page of `jeton score --cuts --html` as HTML."""
+    return render_html(bias_document(model, cuts, bits))
 
 
 def ensemble_document(
