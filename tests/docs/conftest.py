@@ -44,6 +44,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Pa
     _write_text(world / "my-text")
     for name in ("src", "corpus"):
         shutil.copytree(world / "my-text", world / name)
+    (world / "udhr").mkdir()
+    for name in ("eng", "fra"):
+        (world / "udhr" / f"{name}.txt").write_text(_PROSE * 8)
     for name in ("book.txt", "notes.md", "wiki.txt", "prompt.txt"):
         (world / name).write_text(_PROSE * 40)
     (world / "prompt.txt").write_text(_PROSE)

@@ -364,7 +364,10 @@ def test_steps_follow_from_the_clock(words: Vocabulary, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_two_processes_heal_like_one(words: Vocabulary, tmp_path: Path):
+def test_two_processes_heal_like_one(
+    words: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the workers import this file
     multiprocessing.spawn(_worker, (str(tmp_path),), nprocs=2)
     inputs = make_input(words, words)
     CrossEntropy(**SMALL, precision="float32").heal(inputs)

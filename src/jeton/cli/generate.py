@@ -28,7 +28,7 @@ Examples:
 
   jeton generate starter --prompt "import os" --kv tokenselect --budget 1024
 
-  jeton generate starter --prompt "def fib(n):\n    retu" --exact-prompt
+  jeton generate starter --prompt "import os, sy" --exact-prompt
 
   cat prompt.txt | jeton generate starter --prompt - --temperature 0.8 --seed 1
 
