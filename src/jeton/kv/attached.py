@@ -20,6 +20,7 @@ from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.kv.budget_layer import BudgetLayer
 from jeton.kv.contract import EVICT, CachePolicy
 from jeton.kv.layer import TAG, native_attention
+from jeton.kv.memory import guard_memory
 from jeton.kv.registry import create_policy
 from jeton.kv.runner_cache import PolicyCache
 from jeton.kv.select_layer import SelectLayer
@@ -169,7 +170,7 @@ def attach(
     handle = model.register_forward_pre_hook(before, with_kwargs=True)
     try:
         model.set_attn_implementation(_PREFIX + native_name)
-        with chosen.attached(model):
+        with chosen.attached(model), guard_memory(model):
             _check_reach(attached, dense)
             yield attached
     finally:

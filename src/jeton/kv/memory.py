@@ -1,0 +1,100 @@
+"""Out of memory while a prompt is read: say the chunk size that would fit."""
+
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from jeton.errors import ConfigError
+
+_ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|KiB|MiB|GiB)", re.IGNORECASE)
+_UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_LEAST = 2  # tokens; a single one counts as decoding, and the policy would cut
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("wrong shape"))
+        (True, False)
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def chunk_that_fits(num_tokens: int, message: str, free: int) -> int:
+    """Return the power of two of tokens per forward whose largest allocation is free.
+
+    What a forward allocates grows with its tokens; without a figure in the message half the
+    tokens are named; two is the least.
+
+    Args:
+        num_tokens: Of the forward that failed.
+        message: Of the error; names what could not be allocated, or does not.
+        free: Bytes.
+    Example:
+        >>> chunk_that_fits(4096, "you tried to allocate 4096000 bytes", 1_000_000)
+        512
+        >>> chunk_that_fits(4096, "", 0)
+        2048
+    """
+    most = max(num_tokens // 2, 1)
+    asked = _ASKED.search(message)
+    if asked:
+        per_token = float(asked[1]) * _UNITS[asked[2].lower()] / num_tokens
+        most = min(most, int(free / max(per_token, 1e-9)))
+    return 1 << (max(most, _LEAST).bit_length() - 1)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device, 0 where nothing tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+@contextmanager
+def guard_memory(model: PreTrainedModel) -> Iterator[None]:
+    """Turn out-of-memory in forwards of several tokens into an error that names a chunk size.
+
+    Raises:
+        ConfigError: a forward of the model, called inside, ran out of memory.
+    """
+    before = model.__dict__.get("forward")
+    native: Callable[..., Any] = model.forward
+
+    @functools.wraps(native)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return native(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            ids = args[0] if args else kwargs.get("input_ids")
+            num_tokens = 0 if ids is None else ids.shape[-1]
+            if num_tokens <= _LEAST or not is_out_of_memory(error):
+                raise
+            chunk = chunk_that_fits(num_tokens, str(error), free_bytes(model.device))
+            raise ConfigError(
+                f"out of memory while reading {num_tokens} tokens at once",
+                hint=f"start over with chunks of {chunk} tokens: "
+                f"generate(prefill_chunk_size={chunk}), Runner.prefill(chunk={chunk})",
+            ) from error
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del model.forward
+        else:
+            model.forward = before
