@@ -3,6 +3,7 @@
 Shared by the verifiers that sample: they differ only in how one level is judged.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +20,7 @@ Judged = tuple[int | None, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class LevelByLevel:
+class LevelByLevel(ABC):
     """A verifier that judges the children of one node after the other.
 
     Attributes:
@@ -54,6 +55,7 @@ class LevelByLevel:
                 return Selection(tuple(path), chance.draws(rest))
             path.append(drawn[kept])
 
+    @abstractmethod
     def judge(
         self, target: Tensor, law: Law | None, tokens: Sequence[int], chance: Chance
     ) -> Judged:
@@ -65,7 +67,6 @@ class LevelByLevel:
             tokens: In the order of the draws, at least one.
             chance: Decides.
         """
-        raise NotImplementedError
 
 
 def judge_in_rounds(

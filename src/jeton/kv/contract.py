@@ -13,6 +13,7 @@ Laws (tested over every registered policy, see `jeton.testing.kv`):
 5. A seed decides everything that is random.
 """
 
+from abc import ABC
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -83,7 +84,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class CachePolicy:
+class CachePolicy(ABC):
     """What all policies share.
 
     Attributes:

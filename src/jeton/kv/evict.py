@@ -1,5 +1,6 @@
 """What evicting policies share: options, the choice of rows, scores from a window of queries."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,9 +44,9 @@ class EvictPolicy(CachePolicy):
         """Return what is added to the logits of the mass, shape (heads, positions), or None."""
         return None
 
+    @abstractmethod
     def score(self, rows: Rows) -> Tensor:
         """Return how much each row is worth, shape (batch, kv_heads, rows), float32."""
-        raise NotImplementedError
 
     def head_budgets(self, scores: Tensor, budget: int) -> list[int]:
         """Return how many rows each head of one text keeps; asked when `divides_heads`.

@@ -1,6 +1,7 @@
 """What the two kinds of policy layers share: counting tokens, padding, trees, native attention."""
 
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,15 +90,15 @@ class PolicyLayer(DynamicLayer):
         self.in_prompt = False
         self.prompt_end = self.seen
 
+    @abstractmethod
     def commit(self, nodes: list[int]) -> None:
         """Keep these of the new tokens, a path of their tree."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attend(
         self, module: Any, query: Tensor, mask: Tensor | None, native: Native, options: Any
     ) -> tuple[Tensor, Any]:
         """Return what the layer's attention gives for the tokens of the last update."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """A runner verifies a tree: its tokens are provisional."""

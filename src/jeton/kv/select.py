@@ -1,5 +1,6 @@
 """What selecting policies share: all keys stay, each token attends to some of them."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ class SelectPolicy(CachePolicy):
         """Tokens of a prompt that choose together; 0 reads prompts densely."""
         return 0
 
+    @abstractmethod
     def choose(self, state: Any, query: Tensor, rows: Rows) -> Choice:
         """Decide what one token attends to.
 
@@ -32,7 +34,6 @@ class SelectPolicy(CachePolicy):
             query: Shape (heads, head_dim).
             rows: The committed rows of one text, padding left out; `lengths` counts the token.
         """
-        raise NotImplementedError
 
     def choose_block(self, query: Tensor, rows: Rows) -> Selection:
         """Decide what a block of prompt tokens attends to; asked when `chunk` is not 0.
