@@ -374,8 +374,6 @@ def allowed(batch_id, input_ids):
 def test_constrained_decoding_is_exact_under_every_verifier(verifier_name):
     """Processors of transformers, at each node of trees that often break the constraint."""
     verifier = make_verifier(verifier_name)
-    if verifier.needs_fixed_draws:
-        pytest.skip("an adversary does not draw")
     processors = LogitsProcessorList(
         [
             PrefixConstrainedLogitsProcessor(allowed, 1),
@@ -385,14 +383,18 @@ def test_constrained_decoding_is_exact_under_every_verifier(verifier_name):
     lm, prompt = model_of("llama"), prompt_of("llama")
     sampling = Sampling(temperature=1.0, seed=2) if verifier.is_sampler else Sampling()
     texts = []
-    for drafter in (None, "adversary"):
-        if drafter:
+    for is_drafted in (False, True):
+        drafter = None
+        if is_drafted and verifier.needs_fixed_draws:  # which an adversary does not make
+            drafter = make("draft_tree")
+        elif is_drafted:
             drafter = Adversary([*prompt, *texts[0]], truth=0.7)
         found = generate(
             lm,
             prompt,
             max_new_tokens=30,
             drafter=drafter,
+            draft_model=model_of("llama", 1),
             verifier=verifier,
             sampling=sampling,
             processors=processors,
@@ -406,3 +408,4 @@ def test_constrained_decoding_is_exact_under_every_verifier(verifier_name):
     if verifier_name in ("greedy", "seed_exact", "judge"):  # the others keep the law, not the text
         assert texts[0] == texts[1]
         assert found.stats.num_accepted > 3
+    assert found.stats.num_proposed > 0

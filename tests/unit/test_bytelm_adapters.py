@@ -1,7 +1,7 @@
 """The byte-level answers to lm-evaluation-harness, and prompts that end in a token."""
 
-import importlib.util
 import math
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -34,9 +34,8 @@ def test_choices_do_not_hang_on_the_trailing_space() -> None:
     assert len(requests.generate_until([Request(("def", {"until": ["z"]}))])[0].encode()) <= 24
 
 
-def test_missing_harness_is_said() -> None:
-    if importlib.util.find_spec("lm_eval"):
-        pytest.skip("lm_eval is installed")
+def test_missing_harness_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # as if it were not installed
     with pytest.raises(MissingExtraError, match="lm-evaluation-harness"):
         byte_level(tiny_language_model())
 
