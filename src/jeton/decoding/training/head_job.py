@@ -1,6 +1,8 @@
 """The job of training heads on the target's last hidden state, shared by Medusa and Hydra."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from jeton.decoding.training.rows import (
     soft_cross_entropy,
 )
 from jeton.decoding.weights import Weights, save_weights, target_sizes
+from jeton.errors import ConfigError
 
 
 def frequent_ids(token_ids: Tensor, num_ids: int, vocab_size: int) -> Tensor:
@@ -23,6 +26,45 @@ def frequent_ids(token_ids: Tensor, num_ids: int, vocab_size: int) -> Tensor:
     counts = torch.bincount(token_ids, minlength=vocab_size)[:vocab_size]
     best = torch.argsort(counts, descending=True, stable=True)[: min(num_ids, vocab_size)]
     return best.sort().values
+
+
+@dataclass(frozen=True, slots=True)
+class HeadTraining:
+    """Options of trainers of heads.
+
+    Attributes:
+        num_heads: Tokens that can be drafted.
+        width: Of the layer inside a head.
+        num_ids: Token ids that can be drafted, the most frequent ones; 0 for all.
+        decay: Weight of a head's loss relative to that of the head before.
+        lr: Peak learning rate.
+        batch_tokens: Tokens per step.
+        length: Tokens per row.
+    """
+
+    num_heads: int = 3
+    width: int = 384
+    num_ids: int = 2048
+    decay: float = 0.8
+    lr: float = 2e-3
+    batch_tokens: int = 2048
+    length: int = 512
+
+    makes: ClassVar[str]
+    sees_tokens: ClassVar[bool]
+    needs_draft: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        sizes = (self.num_heads, self.width, self.batch_tokens, self.length)
+        if min(sizes) < 1 or self.num_ids < 0 or self.lr <= 0 or not 0 < self.decay <= 1:
+            raise ConfigError(
+                "num_heads, width, batch_tokens and length must be at least 1, num_ids at least "
+                f"0, lr above 0 and decay in (0, 1]; got {self}"
+            )
+
+    def prepare(self, inputs: TrainInput) -> Job:
+        """Return the job; see `DraftTrainer.prepare`."""
+        return head_job(inputs, self.makes, sees_tokens=self.sees_tokens, **asdict(self))
 
 
 def head_job(
