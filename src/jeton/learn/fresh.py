@@ -1,14 +1,16 @@
-"""What every method that learns byte-level BPE afresh does before and after its own part."""
+"""What every method that learns byte-level tokens afresh does before and after its own part."""
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
 from jeton.learn.byte_level import (
@@ -135,3 +137,45 @@ class Fresh:
         document = fresh_document(engine.tokens(), pairs, pre_tokenizer, self.source, self.added)
         final = replayed(engine, words, rules)
         return finish(method, document, final, counts, self.source, self.began, notes=tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class FreshLearner(ABC):
+    """Options of every method that learns afresh, and what it does before its own part.
+
+    Attributes:
+        special_tokens: Special tokens beside those of the base, separated by commas.
+        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
+            empty for as the spans do it.
+    """
+
+    special_tokens: str = ""
+    digits: str = ""
+
+    keeps_base_ids: ClassVar[bool] = False
+    default_size: ClassVar[int | None] = None  # None: the base's, without a base 8192
+
+    def learn(
+        self,
+        texts: Iterable[str],
+        base: Vocabulary | Mapping[str, Any] | str | None = None,
+        vocab_size: int | None = None,
+        *,
+        progress: Progress = NO_PROGRESS,
+    ) -> LearnedVocabulary:
+        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
+        fresh = Fresh.begin(
+            texts,
+            base,
+            vocab_size,
+            special_tokens=self.special_tokens,
+            default_size=self.default_size,
+            digits=self.digits,
+        )
+        return self.learn_fresh(texts, fresh, progress)
+
+    @abstractmethod
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
+    ) -> LearnedVocabulary:
+        """Learn from texts that can be read again, from this start."""

@@ -7,21 +7,19 @@ count are merged in the order of their ids, as the trainer of Hugging Face `toke
 Cost: one pass over the text to count, then time that grows with the number of distinct pretokens.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.progress import Progress
 from jeton.errors import ConfigError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import count_pretokens
 from jeton.learn.engine import MergeEngine
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 
 
 @dataclass(frozen=True, slots=True)
-class Bpe:
+class Bpe(FreshLearner):
     """Byte-level BPE.
 
     Attributes:
@@ -30,19 +28,12 @@ class Bpe:
             the base's where it has one, else "word".
         min_count: Pairs that occur less often are not merged.
         max_token_bytes: Longest token; 0 for no limit.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
         num_processes: Processes that count.
     """
-
-    keeps_base_ids: ClassVar[bool] = False
 
     spans: str = ""
     min_count: int = 1
     max_token_bytes: int = 0
-    special_tokens: str = ""
-    digits: str = ""
     num_processes: int = 1
 
     def __post_init__(self) -> None:
@@ -51,22 +42,10 @@ class Bpe:
         if self.max_token_bytes < 0 or self.max_token_bytes == 1:
             raise ConfigError(f"max_token_bytes must be 0 or above 1, got {self.max_token_bytes}")
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(
-            texts,
-            base,
-            vocab_size,
-            special_tokens=self.special_tokens,
-            digits=self.digits,
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         counts = count_pretokens(
             texts,

@@ -7,39 +7,33 @@ Differs from the source: the size need not be a power of two, so no runs of spac
 Cost: like BPE.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.progress import Progress
 from jeton.errors import ConfigError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import count_pretokens
 from jeton.learn.engine import MergeEngine
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 
 
 @dataclass(frozen=True, slots=True)
-class Kl3mChar:
+class Kl3mChar(FreshLearner):
     """BPE with short tokens.
 
     Attributes:
         max_characters: Most characters in one token; 3 or 4 in the paper.
         min_count: Pairs that occur less often are not merged; 1000 in the paper, on much text.
         spans: What a token may cover; see `bpe`.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
     """
 
-    keeps_base_ids: ClassVar[bool] = False
+    default_size: ClassVar[int | None] = 4096
 
     max_characters: int = 3
     min_count: int = 1
     spans: str = ""
-    special_tokens: str = ""
-    digits: str = ""
 
     def __post_init__(self) -> None:
         if self.max_characters < 2:
@@ -47,23 +41,10 @@ class Kl3mChar:
         if self.min_count < 1:
             raise ConfigError(f"min_count must be at least 1, got {self.min_count}")
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to 4096."""
-        fresh = Fresh.begin(
-            texts,
-            base,
-            vocab_size,
-            special_tokens=self.special_tokens,
-            default_size=4096,
-            digits=self.digits,
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         counts = count_pretokens(texts, fresh.pretokenizer(pre_tokenizer), progress=progress)
         words = fresh.words(counts)

@@ -10,17 +10,15 @@ Cost: about 5 CPU seconds per MB read and pass; it learns from a sample.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
 
-from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.progress import Progress
 from jeton.errors import ConfigError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import count_pretokens, sample
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 from jeton.learn.pieces import finish_pieces, most_used
 
 _ARTICLE_CHARACTERS = 2000
@@ -28,7 +26,7 @@ _ARTICLES_PER_RANKING = 16  # numbering all chunks takes longer than an article
 
 
 @dataclass(frozen=True, slots=True)
-class Lib:
+class Lib(FreshLearner):
     """Chunks of characters that are worth remembering.
 
     Attributes:
@@ -41,12 +39,7 @@ class Lib:
         passes: Most times that the sample is read.
         sample_bytes: Learn from at most so many bytes of text, taken evenly; 0 for all.
         seed: Of the order and of memorising.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
     """
-
-    keeps_base_ids: ClassVar[bool] = False
 
     memorise: float = 0.25
     max_characters: int = 12
@@ -57,8 +50,6 @@ class Lib:
     passes: int = 4
     sample_bytes: int = 1_000_000
     seed: int = 0
-    special_tokens: str = ""
-    digits: str = ""
 
     def __post_init__(self) -> None:
         for name in ("memorise", "demotion", "forgetting"):
@@ -68,18 +59,10 @@ class Lib:
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(
-            texts, base, vocab_size, special_tokens=self.special_tokens, digits=self.digits
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         lines = fresh.pre_tokenizer("line")
         pretokenizer = fresh.pretokenizer(lines)
         counts = count_pretokens(texts, pretokenizer, progress=progress)

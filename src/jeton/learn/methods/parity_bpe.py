@@ -6,26 +6,24 @@ compared by tokens per byte of their own text.
 Cost: like BPE, and a few microseconds for each merge and language.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
-from jeton.core.progress import NO_PROGRESS, Progress
+from jeton.core.progress import Progress
 from jeton.core.texts import TextCollection, read_texts
-from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, InputError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import Corpus, PretokenCounts, count_pretokens
 from jeton.learn.engine import MergeEngine
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 from jeton.learn.results import check_reached, unique_rules
 
 _ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class ParityBpe:
+class ParityBpe(FreshLearner):
     """BPE that balances languages.
 
     The language of a document is the first part of its name: the folder, or the file's name up to
@@ -37,39 +35,20 @@ class ParityBpe:
         global_share: Share of the merges that are chosen for all languages together, before the
             others (the paper's hybrid).
         spans: What a token may cover; see `bpe`.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
     """
-
-    keeps_base_ids: ClassVar[bool] = False
 
     parallel: str = ""
     global_share: float = 0.0
     spans: str = ""
-    special_tokens: str = ""
-    digits: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.global_share <= 1:
             raise ConfigError(f"global_share must lie between 0 and 1, got {self.global_share}")
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(
-            texts,
-            base,
-            vocab_size,
-            special_tokens=self.special_tokens,
-            digits=self.digits,
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         pretokenizer = fresh.pretokenizer(pre_tokenizer)
 

@@ -7,23 +7,21 @@ may take an even sample of the text.
 Cost: like BPE for the first stage; the second works on spans of many words that hardly repeat.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.progress import Progress
 from jeton.errors import ConfigError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import count_pretokens, sample
 from jeton.learn.engine import MergeEngine, Veto
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 from jeton.learn.pretokenize import ACROSS_PATTERN
 from jeton.learn.results import unique_rules
 
 
 @dataclass(frozen=True, slots=True)
-class SuperBpe:
+class SuperBpe(FreshLearner):
     """BPE in two stages.
 
     Attributes:
@@ -32,20 +30,13 @@ class SuperBpe:
         spans: What a token of the first stage may cover; see `bpe`.
         sample_bytes: The second stage learns from at most so many bytes; 0 for all.
         min_count: Pairs that occur less often are not merged.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
     """
-
-    keeps_base_ids: ClassVar[bool] = False
 
     transition: float = 0.9
     max_words: int = 4
     spans: str = ""
     sample_bytes: int = 30_000_000
     min_count: int = 1
-    special_tokens: str = ""
-    digits: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.transition <= 1:
@@ -54,22 +45,10 @@ class SuperBpe:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(
-            texts,
-            base,
-            vocab_size,
-            special_tokens=self.special_tokens,
-            digits=self.digits,
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         first = fresh.pre_tokenizer(self.spans)
         progress.stage("merging inside words")
         counts = count_pretokens(texts, fresh.pretokenizer(first), progress=progress)

@@ -9,42 +9,33 @@ Cost: like BPE, on chunks that repeat less often than words.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
 from zlib import crc32
 
-from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.progress import Progress
 from jeton.errors import ConfigError, InputError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import PretokenCounts, count_pretokens
 from jeton.learn.engine import MergeEngine
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 from jeton.learn.pretokenize import WORD_PATTERN, compile_pattern
 from jeton.learn.results import unique_rules
 
 
 @dataclass(frozen=True, slots=True)
-class Supertokens:
+class Supertokens(FreshLearner):
     """BPE over chunks of words.
 
     Attributes:
         min_words: Fewest pretokens in a chunk.
         max_words: Most pretokens in a chunk.
         seed: Of the chunks.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
     """
-
-    keeps_base_ids: ClassVar[bool] = False
 
     min_words: int = 1
     max_words: int = 4
     seed: int = 0
-    special_tokens: str = ""
-    digits: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
@@ -52,22 +43,10 @@ class Supertokens:
                 f"1 <= min_words <= max_words must hold, got {self.min_words}, {self.max_words}"
             )
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(
-            texts,
-            base,
-            vocab_size,
-            special_tokens=self.special_tokens,
-            digits=self.digits,
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         lines = fresh.pre_tokenizer("line")
         bound = fresh.pretokenizer(lines).bind()
         chunks: Counter[str] = Counter()

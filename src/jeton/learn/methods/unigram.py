@@ -9,19 +9,17 @@ pieces are ordered by score and bytes, so that the result does not depend on the
 Cost: one pass over the text to count, then about 20 passes over the distinct pretokens.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.progress import Progress
 from jeton.errors import ConfigError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.counts import count_pretokens
-from jeton.learn.fresh import Fresh
+from jeton.learn.fresh import Fresh, FreshLearner
 from jeton.learn.lattice import PieceTrie
 from jeton.learn.packed import PackedCounts
 from jeton.learn.pieces import finish_pieces
@@ -30,7 +28,7 @@ _SINGLE = [bytes([byte]) for byte in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
-class Unigram:
+class Unigram(FreshLearner):
     """A vocabulary by the likelihood of the text.
 
     Attributes:
@@ -39,20 +37,13 @@ class Unigram:
         shrinking: Share of the pieces that each round keeps.
         num_iterations: Rounds of expectation and maximisation between two cuts.
         spans: What one token may cover; see `bpe`.
-        special_tokens: Special tokens beside those of the base, separated by commas.
-        digits: How numbers are cut: "single" digits, by three from the "left" or from the "right";
-            empty for as the spans do it.
     """
-
-    keeps_base_ids: ClassVar[bool] = False
 
     seed_size: int = 1_000_000
     max_piece_bytes: int = 16
     shrinking: float = 0.75
     num_iterations: int = 2
     spans: str = ""
-    special_tokens: str = ""
-    digits: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("seed_size", 1), ("max_piece_bytes", 2), ("num_iterations", 1)):
@@ -61,18 +52,10 @@ class Unigram:
         if not 0 < self.shrinking < 1:
             raise ConfigError(f"shrinking must lie between 0 and 1, got {self.shrinking}")
 
-    def learn(
-        self,
-        texts: Iterable[str],
-        base: Vocabulary | Mapping[str, Any] | str | None = None,
-        vocab_size: int | None = None,
-        *,
-        progress: Progress = NO_PROGRESS,
+    def learn_fresh(
+        self, texts: Iterable[str], fresh: Fresh, progress: Progress
     ) -> LearnedVocabulary:
-        """Learn from texts; `vocab_size` defaults to the base's, without a base to 8192."""
-        fresh = Fresh.begin(
-            texts, base, vocab_size, special_tokens=self.special_tokens, digits=self.digits
-        )
+        """Learn from texts; see `FreshLearner.learn_fresh`."""
         pre_tokenizer = fresh.pre_tokenizer(self.spans)
         counts = count_pretokens(texts, fresh.pretokenizer(pre_tokenizer), progress=progress)
         words = counts.packed().in_byte_order()  # sums of floats depend on their order
