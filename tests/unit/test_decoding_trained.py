@@ -362,7 +362,7 @@ def test_heads_need_their_token_ids():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("hydra", {"beam": 0}),
+        ("hydra", {"beam": -1}),
         ("medusa", {"branching": 0}),
         ("kangaroo", {"min_confidence": -1.0}),
         ("specdec_pp", {"threshold": 2.0}),

@@ -133,6 +133,8 @@ class HeadState:
             count: Of guesses per path.
         """
         assert self._hidden is not None
+        num_same = 1 if self.heads.sees_tokens else len(paths)
+        paths = paths[: len(paths) // num_same]
         hidden = self._hidden.expand(len(paths), -1)
         embeddings = None
         if self.heads.sees_tokens:
@@ -148,14 +150,9 @@ class HeadState:
                 ids = self.heads.vocabulary.clamp_max(self._vocab_size - 1)
                 logits = logits + noise.to(logits)[ids]
         best = logits.topk(min(count, logits.shape[-1]), dim=-1)
-        shares = best.values - logits.logsumexp(-1, keepdim=True)
-        return list(
-            zip(
-                self.heads.vocabulary[best.indices].tolist(),
-                shares.clamp_min(-50.0).tolist(),
-                strict=True,
-            )
-        )
+        shares = (best.values - logits.logsumexp(-1, keepdim=True)).clamp_min(-50.0)
+        ids = self.heads.vocabulary[best.indices]
+        return list(zip(ids.tolist(), shares.tolist(), strict=True)) * num_same
 
 
 Guesses = list[tuple[list[int], list[float]]]

@@ -8,64 +8,15 @@ heads' own confidence instead of a fixed template.
 Cost: per step and head two small layers and one product with the cut output matrix.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from jeton.decoding.contract import DraftContext, Step
-from jeton.decoding.heads import Guesses, HeadState, grow_by_levels
-from jeton.decoding.weights import Weights, weights_for
-from jeton.errors import ConfigError
-from jeton.lm.tree import TokenTree
+from jeton.decoding.head_drafter import HeadDrafter
 
 
 @dataclass(slots=True)
-class Medusa:
-    """Options of the drafter.
+class Medusa(HeadDrafter):
+    """Options of the drafter; see `HeadDrafter`. A head's guesses follow every guess before."""
 
-    Attributes:
-        weights: Folder of `jeton draft train --method medusa`; empty: the model's own.
-        branching: Most guesses per head.
-        trained: The weights themselves, instead of a folder.
-    """
-
-    weights: str = ""
-    branching: int = 8
-    trained: Weights | None = None
-
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden", "weights"})
-    makes_trees: ClassVar[bool] = True
-    fixes_draws: ClassVar[bool] = False
-
-    _state: HeadState | None = field(default=None, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.branching < 1:
-            raise ConfigError(f"branching must be at least 1, got {self.branching}")
-
-    def begin(self, context: DraftContext) -> None:
-        """Read the weights when that was not done before."""
-        model = context.target.model
-        if self._state is None or self._state.model is not model:
-            found = self.trained or weights_for(model, "medusa", self.weights)
-            self._state = HeadState(found, model, sees_tokens=False)
-        self._state.begin(context)
-
-    def propose(self, num_draft_tokens: int) -> TokenTree:
-        """Return the most likely paths; the guesses of a head follow every guess before."""
-        state = self._state
-        assert state is not None, "begin comes first"
-        if not state.is_ready:
-            return TokenTree.chain([])
-
-        def guesses(index: int, paths: list[list[int]], count: int) -> Guesses:
-            return state.guesses(index, [[]], count) * len(paths)
-
-        levels = min(state.heads.num_heads, num_draft_tokens)
-        return grow_by_levels(
-            guesses, num_draft_tokens, levels, beam=num_draft_tokens, branching=self.branching
-        )
-
-    def observe(self, step: Step) -> None:
-        """Follow the target."""
-        assert self._state is not None
-        self._state.observe(step)
+    kind: ClassVar[str] = "medusa"
+    sees_tokens: ClassVar[bool] = False
