@@ -35,6 +35,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from jeton.core.encode import byte_level_to_bytes
+from jeton.core.joining import join_pairs, joins_of
 from jeton.core.vocabulary import Vocabulary, load_vocabulary
 from jeton.learn.counts import count_pretokens, sample
 from jeton.learn.methods.bpe import Bpe
@@ -42,7 +43,6 @@ from jeton.learn.methods.extend import Extend
 from jeton.learn.methods.superbpe import SuperBpe
 from jeton.learn.pretokenize import ACROSS_PATTERN, WORD_PATTERN, Pretokenizer
 from jeton.learn.registry import LEARNERS
-from jeton.learn.segmenters.dynamic import Dynamic
 from jeton.learn.segmenters.equal_info import ByteModel
 from jeton.learn.segmenters.stochastok import Stochastok
 from jeton.learn.splits import token_splits
@@ -253,11 +253,10 @@ def bench_segmenters(vocabulary: Vocabulary, text: str, goals: list[dict[str, An
     add_goal(goals, "stochastok over the published loop, 100k tokens", 1000, ratio, "times",
              ratio >= 1000)  # fmt: skip
     batch = [array[k * 2048 : (k + 1) * 2048] for k in range(8)]
-    dynamic = Dynamic(num_merges=200)
-    joins = dynamic.joins(vocabulary)
-    dynamic.join(batch, joins)
-    times = [measure_cpu(lambda: dynamic.join(batch, joins))[0] for _ in range(9)]
-    found, _ = dynamic.join(batch, joins)
+    joins = joins_of(vocabulary, "word")
+    join_pairs(batch, joins, 200)
+    times = [measure_cpu(lambda: join_pairs(batch, joins, 200))[0] for _ in range(9)]
+    found, _ = join_pairs(batch, joins, 200)
     slow, wanted = measure_cpu(lambda: dynamic_loop([b.tolist() for b in batch], joins.tolist()))
     ratio = slow / statistics.median(times)
     equal = [ids.tolist() for ids in found] == wanted

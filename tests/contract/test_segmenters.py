@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jeton.core.joining import join_pairs, joins_of
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, TokenizerMismatchError
 from jeton.learn.methods.bpe import Bpe
 from jeton.learn.registry import SEGMENTERS
 from jeton.learn.segmentation import Segmentation
 from jeton.learn.segmenters.bpe_dropout import BpeDropout
-from jeton.learn.segmenters.dynamic import Dynamic
 from jeton.learn.segmenters.equal_info import ByteModel
 from jeton.learn.segmenters.stochastok import Stochastok
 from jeton.learn.splits import token_splits
@@ -149,14 +149,13 @@ def published_dynamic(
 def test_dynamic_equals_the_published_loop(
     vocabulary: Vocabulary, documents: list[list[int]], scope: str
 ) -> None:
-    method = Dynamic(num_merges=60, scope=scope)
-    joins = method.joins(vocabulary)
+    joins = joins_of(vocabulary, scope)
     rng = random.Random(0)
     runs = [[rng.choice([300, 301]) for _ in range(40)] for _ in range(5)]
     for batch in (documents, runs, [[300] * 9]):
         wanted, pairs = published_dynamic(batch, joins.tolist(), 60)
         arrays = [np.array(ids, dtype=np.int64) for ids in batch]
-        found, own = method.join(arrays, joins)
+        found, own = join_pairs(arrays, joins, 60)
         assert own == pairs
         assert [ids.tolist() for ids in found] == wanted
 

@@ -20,10 +20,10 @@ from zlib import crc32
 
 import numpy as np
 
+from jeton.core.compiling import HAS_NUMBA
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.run import Interrupt, deferred_interrupt, disk_errors
 from jeton.errors import ConfigError, InputError, MissingExtraError
-from jeton.learn.compiling import HAS_NUMBA
 from jeton.learn.packed import PackedCounts
 from jeton.learn.pretokenize import Pretokenizer
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jeton.core.compiling import HAS_NUMBA
 from jeton.errors import ConfigError, InputError
 from jeton.learn import kernels as k
-from jeton.learn.compiling import HAS_NUMBA
 from jeton.learn.steps import functions
 from jeton.learn.words import Merges, Words
 

@@ -25,7 +25,7 @@ are kept as one ascending run in `opos`. Parameter names:
 
 from typing import Any
 
-from jeton.learn.compiling import F, compiled, inlined
+from jeton.core.compiling import F, compiled, inlined
 
 # Slots of `meta`.
 PAIRS, OCCURRENCES, HEAP, TOKENS, DATA, RULES, FORCED, TOTAL = 0, 1, 2, 3, 4, 5, 6, 7

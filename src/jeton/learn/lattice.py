@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jeton.learn.compiling import compiled
+from jeton.core.compiling import compiled
 from jeton.learn.packed import PackedCounts
 
 _LOWEST = -1e300

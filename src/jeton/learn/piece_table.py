@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jeton.learn.compiling import compiled
+from jeton.core.compiling import compiled
 from jeton.learn.packed import PackedCounts
 
 _FIRST_PIECES, _FIRST_BYTES = 1 << 14, 1 << 18

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
 
-from jeton.learn.compiling import compiled, inlined
+from jeton.core.compiling import compiled, inlined
 from jeton.learn.piece_table import PieceTable
 
 OTHER, LETTER, NUMBER, LINE_END, SPACE = 0, 1, 2, 3, 4

@@ -3,8 +3,8 @@
 from types import FunctionType
 from typing import Any
 
+from jeton.core.compiling import F, compiled, inlined
 from jeton.learn import kernels
-from jeton.learn.compiling import F, compiled, inlined
 from jeton.learn.kernels import (
     ACCEPT,
     APPLIED,

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jeton.core.compiling import compiled
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, InputError, TokenizerMismatchError
-from jeton.learn.compiling import compiled
 from jeton.learn.segmentation import Segmentation
 from jeton.learn.splits import checked, reserved_ids
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jeton.core.compiling import compiled
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
-from jeton.learn.compiling import compiled
 from jeton.learn.segmentation import Segmentation
 from jeton.learn.splits import checked, token_splits
 
