@@ -129,7 +129,7 @@ def test_everything_promised_is_there(config: RetrofitConfig, model_folder: Path
     assert bool(result.regressions) == ("Worse than the source" in page)
 
 
-@pytest.mark.parametrize("kill_at", ["learn", "heal"])
+@pytest.mark.parametrize("kill_at", ["destination", "heal"])
 def test_a_killed_run_resumes_to_the_same_figures(
     config: RetrofitConfig, tmp_path: Path, kill_at: str
 ):

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from jeton.cli.retrofit import retrofit
-from jeton.retrofit.config import RetrofitConfig
+from jeton.cli import moves
+from jeton.retrofit.config import JobConfig, RetrofitConfig
 from jeton.retrofit.moves.config import MoveConfig
 
 MOVES = ("transfer", "extend", "prune", "distill")
+JOBS = ("retrofit", *MOVES)
 VERBS = (
-    "retrofit",
-    *MOVES,
+    *JOBS,
     "audit",
     "atlas",
     "score",
@@ -336,38 +336,33 @@ def test_tuning_is_written_and_read(jeton: Jeton, prose: Path, tmp_path: Path) -
     assert json.loads(used.out)["drafter"] == found["rows"][0]["drafter"]
 
 
-def test_retrofit_flags_are_the_fields_of_its_config() -> None:
-    flags = dict(inspect.signature(retrofit).parameters)
-    for name in ("resume", "as_json", "quiet"):  # about this call, not about the result
-        flags.pop(name)
-    fields = {field.name: field for field in dataclasses.fields(RetrofitConfig)}
-    assert set(flags) == set(fields)
-    documented = inspect.getdoc(RetrofitConfig) or ""
-    for name, parameter in flags.items():
-        assert parameter.default.help, f"--{name} has no help"
-        assert f"\n    {name}: " in documented
-        default = fields[name].default
-        if default is dataclasses.MISSING:  # required, or a new container
-            assert parameter.default.default in ("", [], None)
-        else:
-            given = parameter.default.default
-            assert (tuple(given) if isinstance(given, list) else given) == default, name
-
-
-@pytest.mark.parametrize("verb", MOVES)
-def test_flags_of_a_move_are_fields_of_its_config(verb: str) -> None:
+@pytest.mark.parametrize("verb", JOBS)
+def test_flags_of_a_job_are_fields_of_its_config(verb: str) -> None:
     module = importlib.import_module(f"jeton.cli.{verb}")
     flags = dict(inspect.signature(getattr(module, verb)).parameters)
-    for name in ("resume", "as_json", "html", "quiet"):  # about this call, not about the result
+    for name in moves.CALL:
         flags.pop(name)
-    fields = {field.name: field for field in dataclasses.fields(MoveConfig)}
-    documented = inspect.getdoc(MoveConfig) or ""
+    kind = RetrofitConfig if verb == "retrofit" else MoveConfig
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if verb == "retrofit":
+        assert set(flags) == set(fields)
+    documented = (inspect.getdoc(JobConfig) or "") + (inspect.getdoc(kind) or "")
     for name, parameter in flags.items():
         assert parameter.default.help, f"--{name} has no help"
         assert f"\n    {name}: " in documented
         default, given = fields[name].default, parameter.default.default
-        if default is not dataclasses.MISSING:
+        if default is dataclasses.MISSING:  # required, or a new container
+            assert given in ("", [], None)
+        else:
             assert (tuple(given) if isinstance(given, list) else given) == default, name
+
+
+def test_every_field_of_a_move_is_a_flag_of_some_verb() -> None:
+    flags = {"verb"}
+    for verb in MOVES:
+        module = importlib.import_module(f"jeton.cli.{verb}")
+        flags |= set(inspect.signature(getattr(module, verb)).parameters)
+    assert flags - set(moves.CALL) == {field.name for field in dataclasses.fields(MoveConfig)}
 
 
 def test_completion_offers_the_verbs() -> None:

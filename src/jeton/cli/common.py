@@ -1,6 +1,7 @@
 """What several verbs share: printing one JSON document, bars, `--set` pairs, plain warnings."""
 
 import json
+import os
 import sys
 import warnings
 from typing import Any
@@ -18,7 +19,12 @@ def print_json(result: Any) -> None:
 
 def progress_for(quiet: bool) -> Progress:
     """Return bars on stderr, or silence."""
-    return NO_PROGRESS if quiet else Bars()
+    return NO_PROGRESS if quiet or not is_first_process() else Bars()
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that prints: of those that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def parse_options(pairs: list[str]) -> dict[str, str]:

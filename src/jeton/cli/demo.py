@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from jeton.cli.common import plain_warnings, print_json, progress_for
+from jeton.cli.common import plain_warnings, progress_for
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +20,10 @@ def demo(
 ) -> None:
     """Retrofit the starter model to Python code; needs nothing but this installation."""
     plain_warnings()
-    from jeton.cli.retrofit import show
+    from jeton.cli.moves import show
     from jeton.retrofit.demo import demo_config
+    from jeton.retrofit.page import retrofit_document
     from jeton.retrofit.pipeline import retrofit
 
     result = retrofit(demo_config(out, minutes), progress=progress_for(quiet))
-    if as_json:
-        print_json(result)
-    else:
-        show(result, out)
+    show(retrofit_document(result), result, out, as_json=as_json)

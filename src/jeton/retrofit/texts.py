@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jeton.core.texts import TextCollection, read_texts
 from jeton.errors import InputError
-from jeton.retrofit.config import TextSettings
+from jeton.retrofit.config import JobConfig
 from jeton.starter import general_text_path
 
 OWN_SAMPLE = "a prose sample that ships with jeton"
@@ -36,7 +36,7 @@ class Texts:
     hashes: dict[str, str]
 
 
-def gather(config: TextSettings) -> Texts:
+def gather(config: JobConfig) -> Texts:
     """Read and divide the texts of a configuration.
 
     Raises:

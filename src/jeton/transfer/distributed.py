@@ -1,18 +1,24 @@
 """Healing in several processes: each takes its share of the rows, gradients are added up.
 
-Processes are started by torchrun (or accelerate), which sets up `torch.distributed`; without a
-process group this is one worker that does nothing special.
+Processes are started by torchrun or accelerate. Whoever calls a healer sets up
+`torch.distributed`, the verbs do it by `process_group`; without a process group this is one worker
+that does nothing special.
 """
 
-from collections.abc import Iterable
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
 
 if TYPE_CHECKING:
     from jeton.transfer.training import Batch
+
+_PATIENCE = timedelta(days=7)  # process 0 may measure for hours while the others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +60,25 @@ class Workers:
     def any(self, flag: bool) -> bool:
         """Return whether a flag is set in any process."""
         return self.sum(float(flag)) > 0
+
+    def broadcast(self, value: Any) -> Any:
+        """Return process 0's value in every process."""
+        if self.count == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values)
+        return values[0]
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[Workers]:
+    """Join the processes that torchrun or accelerate started, alone where there are none."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or distributed.is_initialized():
+        yield Workers.here()
+        return
+    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield Workers.here()
+    finally:
+        distributed.destroy_process_group()
