@@ -2,8 +2,11 @@
 
 import pytest
 
+from jeton.kv import attach
+from jeton.kv.harness import ask, chain_model, draw_contexts
 from jeton.kv.registry import POLICIES, create_policy
 from jeton.testing.kv import LAWS, check_dense_within_budget
+from jeton.testing.kv_baselines import Oracle, RandomRows, attention_of_questions
 from jeton.testing.kv_reach import REACH, is_reached
 
 SMALL = {"sinks": 2, "recent": 8}
@@ -39,3 +42,15 @@ def test_families_are_reached_or_cleanly_refused():
     assert len(REACH) >= 30
     assert {"llama", "qwen3", "gemma2", "gpt2", "phi3", "glm4"} <= reached
     assert not {"gptj", "bloom", "mpt", "codegen", "mamba"} & reached
+
+
+@pytest.mark.parametrize("budget", [128, 64])
+def test_baselines_are_where_they_must_be(budget):
+    model, contexts = chain_model(), draw_contexts(4, 512, seed=5)
+    attention = attention_of_questions(model, contexts)
+    dense = ask(model, contexts, "multi")
+    assert dense > 0.9
+    with attach(model, Oracle(budget=budget, sinks=0, recent=4, attention=attention)):
+        assert ask(model, contexts, "multi") == dense
+    with attach(model, RandomRows(budget=budget, sinks=0, recent=4)):
+        assert ask(model, contexts, "multi") < 0.6

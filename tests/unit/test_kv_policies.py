@@ -106,6 +106,20 @@ def test_layer_budgets_are_kept():
         assert [layer.stores[0].budget for layer in attached.layers.values()] == [12, 24]
 
 
+@pytest.mark.parametrize("chunk", [1, 3])  # 40 tokens: the last chunk of 3 is a single token
+def test_generate_reads_prompts_in_chunks_of_any_size(chunk):
+    model = tiny_model("llama")
+    ids = torch.arange(1, 41)[None]
+    options = {"max_new_tokens": 4, "do_sample": False}
+    with attach(model, Streaming(budget=16)) as attached:
+        wanted = model.generate(ids, **options)
+        found = model.generate(ids, prefill_chunk_size=chunk, **options)
+        assert {layer.num_evictions for layer in attached.layers.values()} == {1}
+        assert {layer.prompt_end for layer in attached.layers.values()} == {40}
+    assert torch.equal(found, wanted)
+    assert "_prefill" not in model.__dict__
+
+
 def test_bad_input_is_refused_before_any_work():
     model = tiny_model("llama")
     with pytest.raises(ConfigError, match="budget of 10 tokens"):

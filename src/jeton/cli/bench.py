@@ -120,12 +120,13 @@ def _factories(names: str) -> "dict[str, Factory]":
 
 
 def _baseline(name: str, budget: int, contexts: Any) -> Any:
-    from jeton.testing.kv import Oracle, RandomRows, positions_of_answers
+    from jeton.kv.harness import chain_model
+    from jeton.testing.kv_baselines import Oracle, RandomRows, attention_of_questions
 
     if name == "random":
         return RandomRows(budget=budget, sinks=0, recent=max(budget // 16, 1))
-    wanted = positions_of_answers(contexts)
-    return Oracle(budget=budget, sinks=1, recent=4, stride=64, wanted=wanted)
+    attention = attention_of_questions(chain_model(), contexts)
+    return Oracle(budget=budget, sinks=0, recent=4, attention=attention)
 
 
 def _texts(lm: Any) -> dict[str, tuple[list[int], int]]:

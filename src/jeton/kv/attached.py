@@ -4,6 +4,7 @@ The model's attention function is replaced by name, through the interface of tra
 caches get policy layers where they would hold full attention; sliding layers stay as they are.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -49,6 +50,19 @@ class Attached:
         self.layers: dict[int, Layer] = {}
         self._budgets = list(budgets) if budgets is not None else None
         self._made: list[Layer] = []
+        self._is_reading = False
+
+    @contextmanager
+    def prompt(self) -> Iterator[None]:
+        """Say that the forwards inside read a prompt, also those of a single token.
+
+        `generate` of transformers says it by itself.
+        """
+        before, self._is_reading = self._is_reading, True
+        try:
+            yield
+        finally:
+            self._is_reading = before
 
     @property
     def kept(self) -> float:
@@ -84,6 +98,7 @@ class Attached:
 
         for layer in layers.values():
             layer.arrived = arrived
+            layer.is_reading = lambda: self._is_reading
         self._made += layers.values()
 
     def _make_layer(self, index: int) -> Layer:
@@ -170,13 +185,34 @@ def attach(
     handle = model.register_forward_pre_hook(before, with_kwargs=True)
     try:
         model.set_attn_implementation(_PREFIX + native_name)
-        with chosen.attached(model), guard_memory(model):
+        with chosen.attached(model), guard_memory(model), _told_by_generate(attached):
             _check_reach(attached, dense)
             yield attached
     finally:
         model.set_attn_implementation(native_name)
         handle.remove()
         attached.release()
+
+
+@contextmanager
+def _told_by_generate(attached: Attached) -> Iterator[None]:
+    """Let `generate` say which forwards read its prompt: the last chunk may be a single token."""
+    model = attached.model
+    native = getattr(model, "_prefill", None)
+    if native is None:  # transformers may rename it; then a single token counts as decoding
+        yield
+        return
+
+    @functools.wraps(native)
+    def prefill(*args: Any, **kwargs: Any) -> Any:
+        with attached.prompt():
+            return native(*args, **kwargs)
+
+    model.__dict__["_prefill"] = prefill
+    try:
+        yield
+    finally:
+        del model.__dict__["_prefill"]
 
 
 def _attention(native_name: str) -> Callable[..., tuple[Tensor, Any]]:

@@ -320,6 +320,7 @@ class BudgetLayer(PolicyLayer):
             queries=queries,
             scaling=self._scaling,
             softcap=self._softcap,
+            layer=self.index,
         )
 
     def _lengths(self, store: Store) -> Tensor:

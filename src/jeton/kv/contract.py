@@ -41,6 +41,7 @@ class Rows:
             that need them; those before the text are zero.
         scaling: Of the attention logits.
         softcap: Of the attention logits, or None.
+        layer: Index of the layer.
         memo: Scratch of one layer and text for what follows from the committed rows alone.
     """
 
@@ -52,6 +53,7 @@ class Rows:
     queries: Tensor | None = None
     scaling: float = 1.0
     softcap: float | None = None
+    layer: int = 0
     memo: dict[str, Any] = field(default_factory=dict)
 
 

@@ -21,17 +21,24 @@ def _nothing() -> None:
     """Tell nobody."""
 
 
+def _unknown() -> bool:
+    """Nobody says that a prompt is being read."""
+    return False
+
+
 class PolicyLayer(DynamicLayer):
     """The cache of one layer under a policy; it also computes the layer's attention.
 
     Tokens are final as soon as the next forward begins, unless a runner says which ones stay
-    (`begin` and `keep`).
+    (`begin` and `keep`). Without a runner, forwards belong to the prompt where the caller says so
+    (`Attached.prompt`); of others those of a single token decode.
 
     Attributes:
         seen: Tokens read, provisional ones included.
         num_new: Tokens of the last forward that may still be dropped.
         pads: Padding before each text, or None.
         arrived: Called with every forward.
+        is_reading: Whether the caller says that the forward belongs to a prompt.
     """
 
     is_croppable = False
@@ -43,6 +50,7 @@ class PolicyLayer(DynamicLayer):
         self.is_managed = False
         self.attended = 0
         self.arrived: Callable[[], None] = _nothing
+        self.is_reading: Callable[[], bool] = _unknown
         self._clear()
 
     def _clear(self) -> None:
@@ -71,10 +79,10 @@ class PolicyLayer(DynamicLayer):
             self.in_prompt = self.in_prompt or not self.is_decoding
         else:
             self.settle()
-            if num_new == 1 and self.seen and self.in_prompt:
-                self.end_prompt()
-            elif num_new > 1:
+            if num_new > 1 or self.is_reading():
                 self.in_prompt = True
+            elif self.seen and self.in_prompt:
+                self.end_prompt()
             self.parents = None
         self.num_new = num_new
         self.seen += num_new

@@ -14,7 +14,7 @@ from jeton.errors import ConfigError
 
 _ASKED = re.compile(r"tried to allocate ([\d.]+) ?(bytes|KiB|MiB|GiB)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-_LEAST = 2  # tokens; a single one counts as decoding, and the policy would cut
+_LEAST = 2  # tokens; a forward of a single one is told nothing: it could be a decoding step
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 

@@ -122,6 +122,7 @@ class SelectLayer(PolicyLayer):
             lengths=torch.tensor([length]),
             scaling=options.get("scaling") or keys.shape[-1] ** -0.5,
             softcap=options.get("softcap"),
+            layer=self.index,
             memo=self._memos.setdefault(text, {}),
         )
 

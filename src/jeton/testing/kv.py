@@ -1,11 +1,11 @@
-"""The laws of cache policies as checks, a random baseline and an oracle.
+"""The laws of cache policies as checks; `kv_baselines` has a random baseline and an oracle.
 
 A check takes a small policy (budget about 24) and raises AssertionError where a law is broken.
 Numbers are float64, so that only a real difference shows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,60 +18,12 @@ from jeton.kv.contract import EVICT, CachePolicy, Rows
 from jeton.kv.evict import EvictPolicy
 from jeton.kv.select import SelectPolicy
 from jeton.kv.select_layer import SelectLayer
-from jeton.kv.tasks import Context
 from jeton.lm.runner import Runner
 from jeton.lm.tree import TokenTree
 from jeton.testing.models import tiny_model
 
 PROMPT = 52
 _TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class RandomRows(EvictPolicy):
-    """Keeps rows at random, the same ones for all heads: the floor of every table.
-
-    Attributes:
-        seed: Of the draw.
-    """
-
-    seed: int = 0
-
-    def score(self, rows: Rows) -> Tensor:
-        """Return a random number for each position."""
-        last = int(rows.positions.max()) + 1
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.rand(max(last, 1 << 16), generator=generator)
-        return drawn.to(rows.positions.device)[rows.positions.clamp_min(0)]
-
-
-@dataclass(frozen=True, slots=True)
-class Oracle(EvictPolicy):
-    """Keeps the positions it is told: what a policy could reach that knew the questions.
-
-    Attributes:
-        wanted: Positions worth keeping, shape (batch, wanted).
-    """
-
-    wanted: Tensor | None = None
-
-    def score(self, rows: Rows) -> Tensor:
-        """Return 1 for wanted positions, 0 for others."""
-        assert self.wanted is not None
-        return (rows.positions[..., None] == self.wanted[:, None, None]).any(-1).float()
-
-
-def positions_of_answers(contexts: Sequence[Context]) -> Tensor:
-    """Return the rows that carry the answers to all questions, shape (contexts, rows).
-
-    Of each pair: the value and the token after it, in which the tiny model gathers the pair.
-    """
-    rows = []
-    for context in contexts:
-        keys = [context.places[key] for key, _ in context.pairs]
-        own = [key + 1 for key in keys] + [key + 2 for key in keys]
-        rows.append([*own, context.places[context.marked[0]]])
-    return torch.tensor(rows)
 
 
 def model_for_laws(family: str = "llama") -> PreTrainedModel:
@@ -91,8 +43,12 @@ def _decode(
     num_new: int = 28,
     mask: Tensor | None = None,
     chunk: int | None = None,
+    attached: Attached | None = None,
 ) -> Tensor:
-    """Return the logits of forced decoding: a prompt in chunks, then one token at a time."""
+    """Return the logits of forced decoding: a prompt in chunks, then one token at a time.
+
+    What is attached is told which forwards read the prompt, where it is given.
+    """
     rows: list[Tensor] = []
     cache: Any = None
     prompt = ids.shape[1] - num_new
@@ -100,15 +56,17 @@ def _decode(
     steps = [(s, min(s + (chunk or prompt), prompt)) for s in starts]
     steps += [(s, s + 1) for s in range(prompt, ids.shape[1])]
     with torch.inference_mode():
-        for start, end in steps:
+        for number, (start, end) in enumerate(steps):
             options: dict[str, Any] = {}
             if mask is not None:
                 options["attention_mask"] = mask[:, :end]
                 positions = mask[:, :end].cumsum(-1) - 1
                 options["position_ids"] = positions.clamp_min(0)[:, start:end]
-            output = model(
-                input_ids=ids[:, start:end], past_key_values=cache, use_cache=True, **options
-            )
+            read = attached.prompt() if attached and number < len(starts) else nullcontext()
+            with read:
+                output = model(
+                    input_ids=ids[:, start:end], past_key_values=cache, use_cache=True, **options
+                )
             cache = output.past_key_values
             rows.append(output.logits[:, -1])
     return torch.stack(rows[len(starts) - 1 :], dim=1)
@@ -251,14 +209,19 @@ def check_padding(policy: CachePolicy) -> None:
 
 
 def check_chunks(policy: CachePolicy) -> None:
-    """A prompt read in chunks gives what one forward gives."""
+    """A prompt read in chunks gives what one forward gives, also in chunks of one token.
+
+    A policy that chooses by chunks is given multiples of its own.
+    """
     model = model_for_laws()
     ids = _ids(1, PROMPT + 28)
-    chunk = 2 * policy.chunk if isinstance(policy, SelectPolicy) and policy.chunk else 11
-    with attach(model, policy):
+    own = policy.chunk if isinstance(policy, SelectPolicy) else 0
+    with attach(model, policy) as attached:
         once = _decode(model, ids)
-        parts = _decode(model, ids, chunk=chunk)
-    assert float((once - parts).abs().max()) < _TOLERANCE, "the chunks of a prompt matter"
+        for chunk in (own, 2 * own) if own else (11, 17, 1):  # 17 leaves one token to the last
+            parts = _decode(model, ids, chunk=chunk, attached=attached)
+            difference = float((once - parts).abs().max())
+            assert difference < _TOLERANCE, f"chunks of {chunk} tokens change the output"
 
 
 def check_speculation(policy: CachePolicy) -> None:

@@ -5,7 +5,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from jeton.errors import UnsupportedModelError
 from jeton.kv.attached import attach
-from jeton.testing.kv import RandomRows
+from jeton.testing.kv_baselines import RandomRows
 
 REACH = [
     "llama",
