@@ -8,10 +8,11 @@ import torch
 
 from jeton.errors import ConfigError, UnknownMethodError, UnsupportedModelError
 from jeton.kv import attach, create_policy
-from jeton.kv.contract import Rows
+from jeton.kv.contract import Choice, Rows
 from jeton.kv.mass import causal_mass
 from jeton.kv.policies.streaming import Streaming
 from jeton.kv.registry import POLICIES
+from jeton.kv.select import SelectPolicy
 from jeton.testing.kv import model_for_laws
 from jeton.testing.models import tiny_model
 
@@ -118,6 +119,22 @@ def test_generate_reads_prompts_in_chunks_of_any_size(chunk):
         assert {layer.prompt_end for layer in attached.layers.values()} == {40}
     assert torch.equal(found, wanted)
     assert "_prefill" not in model.__dict__
+
+
+def test_blocks_without_a_choice_attend_to_everything():
+    class Blocks(SelectPolicy):
+        chunk = 8
+
+        def choose(self, state, query, rows):
+            return Choice(None, None, True)
+
+    model = model_for_laws()
+    ids = torch.arange(1, 61)[None]
+    with torch.inference_mode():
+        wanted = model(ids).logits
+        with attach(model, Blocks(budget=16, sinks=2, recent=8)):
+            found = model(ids, use_cache=True).logits
+    assert float((found - wanted).abs().max()) < 1e-9
 
 
 def test_bad_input_is_refused_before_any_work():

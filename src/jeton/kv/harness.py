@@ -21,6 +21,7 @@ from jeton.errors import ConfigError
 from jeton.kv import tasks
 from jeton.kv.attached import attach
 from jeton.kv.contract import EVICT, CachePolicy
+from jeton.lm.load import quiet_transformers
 
 if TYPE_CHECKING:
     from jeton.kv.peer import PeerAnswers
@@ -97,7 +98,8 @@ class KvBench:
 
 def chain_model() -> PreTrainedModel:
     """Return the tiny model that knows key-value chains, float32 on the CPU."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(CHAINS, dtype=torch.float32)
+    with quiet_transformers():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(CHAINS, dtype=torch.float32)
     model.eval()
     return model
 

@@ -35,14 +35,18 @@ class SelectPolicy(CachePolicy):
             rows: The committed rows of one text, padding left out; `lengths` counts the token.
         """
 
-    def choose_block(self, query: Tensor, rows: Rows) -> Selection:
+    def choose_block(self, query: Tensor, rows: Rows) -> Selection | None:
         """Decide what a block of prompt tokens attends to; asked when `chunk` is not 0.
+
+        Optional: without it blocks attend to everything.
 
         Args:
             query: The mean query of the block, shape (heads, head_dim).
             rows: The rows before the block.
+        Returns:
+            What the block attends to besides itself; None for everything.
         """
-        raise NotImplementedError
+        return None
 
 
 def top_columns(scores: Tensor, sinks: int, count: int) -> Tensor:

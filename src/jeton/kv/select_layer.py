@@ -235,10 +235,11 @@ class SelectLayer(PolicyLayer):
             part = query[:, :, start - first : end - first]
             held = (slice(text, text + 1), slice(None), slice(pad, end))
             keys, values = self.store.keys[held], self.store.values[held]
-            since = 0
+            selection = None
             if end - pad > self.budget and start > pad:
                 rows = self._rows(text, start, start - pad, options)
                 selection = self.policy.choose_block(part[0].mean(1), rows)
+            if selection is not None:
                 columns = selection.columns[None, :, :, None]
                 since = selection.since
                 keys, values = (

@@ -11,11 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from jeton.errors import ConfigError
 from jeton.kv.contract import Rows
-from jeton.kv.evict import EvictPolicy, best_rows, window_mass
+from jeton.kv.evict import EvictPolicy, best_rows, pooled_window_mass
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,7 @@ class AdaKV(EvictPolicy):
         Args:
             rows: With queries.
         """
-        mass = window_mass(rows, self.window)
-        mass = mass.masked_fill(rows.positions < 0, 0.0)
-        return functional.avg_pool1d(mass, self.pool, stride=1, padding=self.pool // 2)
+        return pooled_window_mass(rows, self.window, pool=self.pool, recent=self.recent)
 
     def head_budgets(self, scores: Tensor, budget: int) -> list[int]:
         """Return how many of the layer's best rows lie in each head.

@@ -1,7 +1,8 @@
 """H2O: keep the recent tokens and those that got the most attention so far.
 
 Source: Zhang et al. 2023, https://arxiv.org/abs/2306.14048, Algorithm 1
-Differs from the source: evicts every `stride` tokens, not every token; grouped heads add up.
+Differs from the source: evicts every `stride` tokens, not every token; grouped heads add up;
+`normalise` is an option of ours.
 Cost: the attention mass of the prompt, about a quarter of its forward; one more product of the
 query with the kept keys per step.
 """
@@ -22,12 +23,15 @@ class H2O(EvictPolicy):
     Attributes:
         sinks: None in the paper: first tokens are heavy by themselves.
         recent: 0 takes half of the budget, as the paper does.
+        normalise: Divide what a row got by the number of queries that saw it, which else favours
+            the rows that are there the longest.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"mass"})
 
     sinks: int = 0
     recent: int = 0
+    normalise: bool = False
 
     def __post_init__(self) -> None:
         if self.recent == 0:
@@ -41,4 +45,7 @@ class H2O(EvictPolicy):
             rows: With mass.
         """
         assert rows.mass is not None
-        return rows.mass
+        if not self.normalise:
+            return rows.mass
+        lengths = rows.lengths.to(rows.positions.device)[:, None, None]
+        return rows.mass / (lengths - rows.positions.clamp_min(0)).clamp_min(1)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional
 
 from jeton.errors import ConfigError
 from jeton.kv.contract import Rows
-from jeton.kv.evict import EvictPolicy, window_mass
+from jeton.kv.evict import EvictPolicy, pooled_window_mass
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,4 @@ class SnapKV(EvictPolicy):
         Args:
             rows: With queries.
         """
-        mass = window_mass(rows, self.window)
-        mass = mass.masked_fill(rows.positions < 0, 0.0)
-        return functional.avg_pool1d(mass, self.pool, stride=1, padding=self.pool // 2)
+        return pooled_window_mass(rows, self.window, pool=self.pool, recent=self.recent)
