@@ -190,3 +190,41 @@ def test_what_cannot_be_turned_is_refused():
     with pytest.raises(TokenizerMismatchError, match="64 ids"):
         lock_model(tiny_model("llama", vocab_size=70), key)
     lock_model(tiny_model("gpt2"), key, rotate=False)
+
+
+class ScaledHead(torch.nn.Linear):
+    """An output layer that does more than a product, as some families do."""
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(given)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt2", "opt", "untied with a bias"])
+def test_training_works_in_every_kind_of_family(family: str, texts: list[str]):
+    is_biased = family == "untied with a bias"
+    lm = tiny_language_model("llama" if is_biased else family)
+    if is_biased:
+        head = lm.model.get_output_embeddings()
+        generator = torch.Generator().manual_seed(0)
+        head.bias = torch.nn.Parameter(torch.randn(head.weight.shape[0], generator=generator))
+    options = ZettTraining(steps=2, warmup_steps=1, num_layers=1, **SMALL)
+    network, result = train_hypernetwork(lm.model, lm.vocabulary, [texts[0][:25_000]], options)
+    assert result.steps == 3
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    assert network.leave.weight.abs().sum() > 0, "nothing was learned"
+
+
+def test_what_a_hypernetwork_cannot_be_trained_for_is_refused(texts: list[str]):
+    lm = tiny_language_model("llama")
+    head = lm.model.get_output_embeddings()
+    scaled = ScaledHead(head.in_features, head.out_features, bias=False)
+    scaled.weight = head.weight
+    lm.model.set_output_embeddings(scaled)
+    with pytest.raises(UnsupportedModelError, match="more than a product"):
+        train_hypernetwork(lm.model, lm.vocabulary, texts, ZettTraining(**SMALL))
+    with pytest.raises(TokenizerMismatchError, match="only 64"):
+        train_hypernetwork(tiny_model("llama"), lm.vocabulary, texts, ZettTraining(**SMALL))
+    embedding = lm.model.get_input_embeddings()
+    embedding.weight = torch.nn.Parameter(embedding.weight.to(torch.int8), requires_grad=False)
+    with pytest.raises(UnsupportedModelError, match="quantised"):
+        train_hypernetwork(lm.model, lm.vocabulary, texts, ZettTraining(**SMALL))

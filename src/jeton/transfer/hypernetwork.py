@@ -180,11 +180,3 @@ def pad_parts(spellings: Sequence[Sequence[int]]) -> Tensor:
     """Return spellings as one tensor of shape (tokens, longest), -1 behind the last part."""
     longest = max(map(len, spellings))
     return torch.tensor([[*ids, *[-1] * (longest - len(ids))] for ids in spellings])
-
-
-def side_by_side(input_rows: Tensor, output_rows: Tensor | None) -> Tensor:
-    """Return input rows, and the output rows beside them where the model is untied, in float32."""
-    rows = (
-        [input_rows.float()] if output_rows is None else [input_rows.float(), output_rows.float()]
-    )
-    return torch.cat(rows, 1)

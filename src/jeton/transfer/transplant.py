@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from jeton.core.vocabulary import Vocabulary
-from jeton.errors import TokenizerMismatchError, UnsupportedModelError
 from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
+from jeton.transfer.embeddings import is_tied, read_matrices
 
 
 def transplant(
@@ -28,21 +28,15 @@ def transplant(
         TokenizerMismatchError: the source vocabulary has more ids than the model has rows.
         UnsupportedModelError: quantised embeddings, or none that can be replaced.
     """
-    embedding, head = _matrices(model)
-    if source.vocab_size > embedding.weight.shape[0]:
-        raise TokenizerMismatchError(
-            f"the tokenizer has {source.vocab_size} ids, the model only "
-            f"{embedding.weight.shape[0]} rows",
-            hint="give the tokenizer that belongs to the model",
-        )
-    is_tied = head is None or head.weight is embedding.weight
+    embedding, head = read_matrices(model, source)
+    tied = is_tied(embedding, head)
     bias = getattr(head, "bias", None) if head is not None else None
     result = initializer.initialize(
         InitInput(
             source=source,
             destination=destination,
             input_embeddings=embedding.weight.detach(),
-            output_embeddings=None if head is None or is_tied else head.weight.detach(),
+            output_embeddings=None if head is None or tied else head.weight.detach(),
             output_bias=None if bias is None else bias.detach(),
             texts=texts,
             seed=seed,
@@ -60,7 +54,7 @@ def with_rows(model: Any, result: InitResult) -> Any:
     # resize_token_embeddings knows each family's attributes (ties, biases, config fields).
     moved.resize_token_embeddings(len(result.input_embeddings), mean_resizing=False)
     with torch.no_grad():
-        new_embedding, new_head = _matrices(moved)
+        new_embedding, new_head = moved.get_input_embeddings(), moved.get_output_embeddings()
         new_embedding.weight.copy_(result.input_embeddings)
         if result.output_embeddings is not None and new_head is not None:
             new_head.weight.copy_(result.output_embeddings)
@@ -68,21 +62,6 @@ def with_rows(model: Any, result: InitResult) -> Any:
             new_head.bias.copy_(result.output_bias)
     new_embedding.padding_idx = None
     return moved
-
-
-def _matrices(model: Any) -> tuple[Any, Any | None]:
-    """Return the input embedding and the output layer, refusing what cannot be moved."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    name = type(model).__name__
-    if embedding is None or not isinstance(getattr(embedding, "weight", None), torch.Tensor):
-        raise UnsupportedModelError(f"{name} has no input embedding that can be replaced")
-    for module in (embedding, head):
-        if module is not None and not module.weight.is_floating_point():
-            raise UnsupportedModelError(
-                f"{name} has quantised embeddings ({module.weight.dtype})",
-                hint="load the model without quantisation, move it, then quantise again",
-            )
-    return embedding, head
 
 
 def _map_special_ids(model: Any, source: Vocabulary, destination: Vocabulary) -> None:

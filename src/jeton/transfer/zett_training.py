@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,17 +25,17 @@ from jeton.core.run import deferred_interrupt
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, CorruptRunError, UnsupportedModelError
 from jeton.transfer.checkpoint import read_checkpoint, write_checkpoint
+from jeton.transfer.embeddings import body_of, input_scale, is_tied, read_matrices, rows_of
 from jeton.transfer.hypernetwork import (
     Hypernetwork,
     HypernetworkConfig,
     fingerprint,
     pad_parts,
-    side_by_side,
 )
 from jeton.transfer.initializers.ridge import decompose_own
-from jeton.transfer.matching import Match, match_tokens
+from jeton.transfer.matching import Match
+from jeton.transfer.tokenizer_sampling import Sampled, TokenizerSampler
 
-_SAMPLE_BYTES = 400_000  # text of one tokenizer: a second of training it
 _BUCKETS = (2, 4, 8, 16, 32)  # tokens of like length go through the network together
 
 
@@ -99,15 +98,6 @@ class ZettResult:
     curve: list[tuple[int, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    """One sampled tokenizer with text encoded by it."""
-
-    vocabulary: Vocabulary
-    matches: list[Match]
-    stream: Tensor  # (tokens,), only tokens that the source can spell
-
-
 def train_hypernetwork(
     model: Any,
     source: Vocabulary,
@@ -155,14 +145,17 @@ class _Run:
                 "a hypernetwork needs at least 20 kB of text that the source can write",
                 hint="give more --text",
             )
-        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-        is_tied = head is None or head.weight is embedding.weight
-        rows = side_by_side(
-            embedding.weight.detach()[: source.vocab_size],
-            None if is_tied else head.weight.detach()[: source.vocab_size],
+        embedding, head = read_matrices(model, source)
+        self.is_tied, self.hidden = is_tied(embedding, head), embedding.weight.shape[1]
+        self.rows = rows = rows_of(model, source)
+        bias = getattr(head, "bias", None)
+        self.bias = None if bias is None else bias.detach()[: source.vocab_size].float()
+        self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self.input_scale = input_scale(model)
+        self._check_logits()
+        self.sampler = TokenizerSampler(
+            source, self.texts, options.min_vocab, options.max_vocab, options.unigram
         )
-        self.rows, self.hidden, self.is_tied = rows, embedding.weight.shape[1], is_tied
-        self.input_scale = _input_scale(model, rows[:8, : self.hidden])
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed)
             self.network = Hypernetwork(
@@ -199,7 +192,7 @@ class _Run:
                             self.options.steps_per_tokenizer
                         )
                         if sampled is None or number != sampled_for:
-                            sampled, sampled_for = self._sample_tokenizer(number), number
+                            sampled, sampled_for = self.sampler.sample(self.seed, number), number
                         loss = self._text_loss(sampled, step)
                     self._update(loss, step, total)
                     now = time.monotonic()
@@ -233,30 +226,7 @@ class _Run:
         wanted = self.rows[torch.tensor([i for i, _ in chosen])]
         return functional.mse_loss(made, wanted) / self.network.config.scale**2
 
-    def _sample_tokenizer(self, number: int) -> _Sampled:
-        """Train a tokenizer on a random sample of the text; a function of seed and number."""
-        rng = np.random.default_rng([self.seed, 2, number])
-        documents, size = [], 0
-        for index in rng.permutation(len(self.texts)):
-            text = self.texts[int(index)]
-            start = int(rng.integers(0, max(1, len(text) - 20_000)))
-            documents.append(text[start : start + 20_000])
-            size += len(documents[-1])
-            if size > _SAMPLE_BYTES:
-                break
-        bounds = np.log([self.options.min_vocab, self.options.max_vocab])
-        vocab_size = int(np.exp(rng.uniform(*bounds)))
-        is_unigram, as_source = rng.random(2) < (self.options.unigram, 0.5)
-        own = self.source.pre_tokenizer if as_source and self.source.has_all_bytes else None
-        sampled = _train_tokenizer(documents, vocab_size, own, is_unigram=bool(is_unigram))
-        vocabulary = Vocabulary.from_tokenizer_json(sampled.to_str())
-        matches = match_tokens(self.source, vocabulary)
-        ids = [torch.tensor(ids) for ids in vocabulary.encode_batch(documents)]
-        spelled = torch.tensor([bool(match.source_ids) for match in matches])
-        stream = torch.cat(ids)
-        return _Sampled(vocabulary, matches, stream[spelled[stream]])
-
-    def _text_loss(self, sampled: _Sampled, step: int) -> Tensor:
+    def _text_loss(self, sampled: Sampled, step: int) -> Tensor:
         """Return the language-model loss of a batch under the sampled tokenizer, in nats."""
         options, rng = self.options, np.random.default_rng([self.seed, 3, step])
         length = min(options.length, len(sampled.stream) - 2)
@@ -268,8 +238,8 @@ class _Run:
         )
         drawn = rng.permutation(others)[: options.negatives]
         candidates = torch.cat([types, torch.from_numpy(drawn.astype(np.int64))])
-        rows = self._rows_of([sampled.matches[i] for i in candidates.tolist()])
-        logits = self._logits(rows, local[:, :-1])
+        matches = [sampled.matches[i] for i in candidates.tolist()]
+        logits = self._logits(self._rows_of(matches), local[:, :-1], self._bias_of(matches))
         if len(drawn):  # a drawn type stands for others / drawn of them
             logits[..., len(types) :] += float(np.log(len(others) / len(drawn)))
         nats = functional.cross_entropy(logits.flatten(0, 1), local[:, 1:].flatten())
@@ -278,17 +248,35 @@ class _Run:
             nats = nats + self.options.mimic * self._mimic_loss(step)
         return nats
 
-    def _logits(self, rows: Tensor, local: Tensor) -> Tensor:
+    def _logits(self, rows: Tensor, local: Tensor, bias: Tensor | None) -> Tensor:
         """Return logits over the candidate rows, shape (batch, length, candidates)."""
         embedded = functional.embedding(local, rows[:, : self.hidden]) * self.input_scale
-        body = self.model.get_decoder() if hasattr(self.model, "get_decoder") else None
-        if body is None:
-            raise UnsupportedModelError(f"{type(self.model).__name__} names no decoder")
-        embedded = embedded.to(self.model.dtype)
-        hidden = body(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        inputs = embedded.to(self.model.dtype)
+        hidden = body_of(self.model)(inputs_embeds=inputs, use_cache=False).last_hidden_state
         output = rows[:, : self.hidden] if self.is_tied else rows[:, self.hidden :]
         logits: Tensor = (hidden @ output.to(hidden.dtype).T).float()
-        return logits
+        if bias is not None:
+            logits = logits + bias
+        return logits if not self.softcap else self.softcap * torch.tanh(logits / self.softcap)
+
+    def _check_logits(self) -> None:
+        """Raise unless `_logits` gives what the model itself gives."""
+        ids = torch.arange(min(8, len(self.rows)))[None]
+        with torch.inference_mode():
+            own = self._logits(self.rows, ids, self.bias)
+            wanted = self.model(input_ids=ids, use_cache=False).logits.float()[..., : own.shape[-1]]
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        if not torch.allclose(own, wanted, rtol=tolerance, atol=tolerance * float(wanted.std())):
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} does more than a product to give its logits",
+                hint="use an initializer that needs no training",
+            )
+
+    def _bias_of(self, matches: Sequence[Match]) -> Tensor | None:
+        """Return the output bias of tokens, the mean of their parts; None without one."""
+        if self.bias is None:
+            return None
+        return torch.stack([self.bias[list(match.source_ids)].mean() for match in matches])
 
     def _rows_of(self, matches: Sequence[Match]) -> Tensor:
         """Return rows of tokens, with gradients where they are not the source's own."""
@@ -316,7 +304,7 @@ class _Run:
             return rows
         return rows.index_copy(0, torch.tensor(places), torch.cat(made))
 
-    def _note(self, nats: float, sampled: _Sampled, batch: Tensor, step: int) -> None:
+    def _note(self, nats: float, sampled: Sampled, batch: Tensor, step: int) -> None:
         lengths = torch.from_numpy(sampled.vocabulary.lengths)
         size_bytes = int(lengths[batch[:, 1:]].sum())
         bits = nats * batch[:, 1:].numel() / max(1, size_bytes) / float(np.log(2))
@@ -355,42 +343,3 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.average = state["step"], state["seconds"], state["average"]
         self.curve = [(int(step), float(bits)) for step, bits in json.loads(state["curve"])]
-
-
-def _train_tokenizer(
-    documents: Sequence[str], vocab_size: int, own: dict[str, Any] | None, *, is_unigram: bool
-) -> Tokenizer:
-    """Return a byte-level tokenizer of about this size; `own` is the source's pre-tokenizer."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer: Any
-    if is_unigram:
-        tokenizer = Tokenizer(models.Unigram())
-        trainer = trainers.UnigramTrainer(
-            vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False
-        )
-    else:
-        tokenizer = Tokenizer(models.BPE())
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False
-        )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    if own is not None and "ByteLevel" in json.dumps(own):
-        document = json.loads(tokenizer.to_str())
-        tokenizer = Tokenizer.from_str(json.dumps({**document, "pre_tokenizer": own}))
-    tokenizer.train_from_iterator(documents, trainer)
-    return tokenizer
-
-
-def _input_scale(model: Any, rows: Tensor) -> float:
-    """Return by what the model's own embedding layer multiplies its rows (Gemma: sqrt(hidden))."""
-    embedding = model.get_input_embeddings()
-    with torch.inference_mode():
-        given = embedding(torch.arange(len(rows))).float()
-    scale = float((given * rows).sum() / (rows * rows).sum())
-    if not torch.allclose(given, rows * scale, rtol=1e-2, atol=1e-4):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} does more to its embeddings than to scale them",
-            hint="use an initializer that needs no training",
-        )
-    return scale

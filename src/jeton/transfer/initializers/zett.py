@@ -13,7 +13,8 @@ import torch
 
 from jeton.errors import ConfigError, TokenizerMismatchError
 from jeton.transfer.contract import InitInput, InitResult
-from jeton.transfer.hypernetwork import load_hypernetwork, side_by_side
+from jeton.transfer.embeddings import side_by_side
+from jeton.transfer.hypernetwork import load_hypernetwork
 from jeton.transfer.matching import match_tokens
 from jeton.transfer.rows import compose
 
