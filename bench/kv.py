@@ -61,7 +61,7 @@ def fill(cache, length, dtype):
         layer.update(keys, values)
         if hasattr(layer, "_place"):
             layer._place()
-            layer._queries = torch.randn(1, HEADS, 64, HEAD_DIM, generator=generator).to(dtype)
+            layer.window.add(torch.randn(1, HEADS, 64, HEAD_DIM, generator=generator).to(dtype))
             layer._scaling, layer._group = HEAD_DIM**-0.5, HEADS // KV_HEADS
     return cache
 

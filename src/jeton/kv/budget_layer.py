@@ -10,6 +10,7 @@ from jeton.kv.evict import EvictPolicy, best_rows, protected
 from jeton.kv.layer import TAG, Native, PolicyLayer, as_native, attention_of_one
 from jeton.kv.mass import attention_logits, causal_mass
 from jeton.kv.store import Store
+from jeton.kv.window import QueryWindow
 
 
 class BudgetLayer(PolicyLayer):
@@ -25,7 +26,7 @@ class BudgetLayer(PolicyLayer):
         self.stores: list[Store] = []
         self.is_evicted = False
         self.num_evictions = 0
-        self._queries: Tensor | None = None
+        self.window = QueryWindow(self.policy.window)
         self._new_queries: Tensor | None = None
         self._new_mass: list[Tensor] = []
         self._noise: Tensor | None = None
@@ -132,11 +133,12 @@ class BudgetLayer(PolicyLayer):
 
     def _place(self) -> None:
         """Write the positions of the new rows."""
+        if self.num_new == 1 and not self.pads:
+            for store in self.stores:
+                store.positions[:, :, store.used - 1] = self.seen - 1
+            return
         device = self.stores[0].positions.device
-        if self.num_new == 1:
-            depths = torch.zeros(1, dtype=torch.int64, device=device)
-        else:
-            depths = torch.tensor(self.depths(), device=device)
+        depths = torch.tensor(self.depths(), device=device)
         places = depths + (self.seen - self.num_new)
         if self.pads:
             places = places - torch.tensor(self.pads, device=device)[:, None, None]
@@ -257,12 +259,10 @@ class BudgetLayer(PolicyLayer):
 
     def _remember(self, nodes: list[int] | None) -> None:
         """Take the queries of final tokens into the window."""
-        window = self.policy.window
-        if not window or self._new_queries is None:
-            return
-        new = self._new_queries if nodes is None else self._new_queries[:, :, nodes]
-        held = new if self._queries is None else torch.cat([self._queries, new], dim=2)
-        self._queries = held[:, :, -window:].contiguous()
+        if self._new_queries is not None:
+            new = self._new_queries
+            all_stay = nodes is None or nodes == list(range(new.shape[2]))
+            self.window.add(new if all_stay else new[:, :, nodes])
         self._new_queries = None
 
     def settle(self) -> None:
@@ -308,9 +308,9 @@ class BudgetLayer(PolicyLayer):
 
     def _rows(self, store: Store) -> Rows:
         used = slice(0, store.used)
-        queries = None
-        if self._queries is not None:
-            queries = self._queries[store.texts, self._query_heads(store)]
+        queries = self.window.last()
+        if queries is not None:
+            queries = queries[store.texts, self._query_heads(store)]
         return Rows(
             keys=store.keys[:, :, used],
             values=store.values[:, :, used],
@@ -337,7 +337,7 @@ class BudgetLayer(PolicyLayer):
         other.seen, other.num_new = self.seen - provisional, 0
         if not self.in_prompt:
             other._new_queries = None
-        other._new_mass = []
+        other._new_mass, other.window = [], self.window.fork()
         other.is_decoding = False
         return other
 

@@ -111,6 +111,8 @@ def check_same_place(held: Tensor, new: Tensor) -> None:
     Raises:
         ConfigError: they differ.
     """
+    if (held.device, held.dtype, held.shape[0]) == (new.device, new.dtype, new.shape[0]):
+        return
     for name in ("device", "dtype"):
         before, now = getattr(held, name), getattr(new, name)
         if before != now:
@@ -118,8 +120,7 @@ def check_same_place(held: Tensor, new: Tensor) -> None:
                 f"the cache holds keys on {name} {before}, the new ones are on {name} {now}",
                 hint="start a new cache after moving a model",
             )
-    if held.shape[0] != new.shape[0]:
-        raise ConfigError(
-            f"the cache holds {held.shape[0]} texts, the new tokens are of {new.shape[0]}",
-            hint="start a new cache for another batch",
-        )
+    raise ConfigError(
+        f"the cache holds {held.shape[0]} texts, the new tokens are of {new.shape[0]}",
+        hint="start a new cache for another batch",
+    )

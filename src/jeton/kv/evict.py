@@ -125,8 +125,13 @@ def window_mass(rows: Rows, window: int) -> Tensor:
     ages = torch.arange(window - 1, -1, -1, device=queries.device)
     own = rows.lengths.to(queries.device)[:, None] - 1 - ages  # (batch, window)
     positions = rows.positions[:, :, None, None]
-    seen = (positions >= 0) & (positions <= own[:, None, None, :, None])
-    logits = logits.masked_fill(~seen, float("-inf"))
-    weights = torch.softmax(logits, dim=-1)
-    exists = (own >= 0)[:, None, None, :, None]
-    return weights.where(exists, weights.new_zeros(())).sum(3).mean(2)
+    # Rows stand in the order of the text: only the last ones can lie after a query of the window.
+    later = positions[..., -window:] > own[:, None, None, :, None]
+    lowest = torch.finfo(logits.dtype).min  # finite, for queries before the text see nothing
+    logits[..., -window:].masked_fill_(later, lowest)
+    if bool((rows.positions[..., 0] < 0).any()):
+        logits.masked_fill_(positions < 0, lowest)
+    parts = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+    exists = (own >= 0)[:, None, None]
+    weights = exists / (parts.sum(-1) * parts.shape[2])
+    return torch.matmul(weights.flatten(2)[:, :, None], parts.flatten(2, 3))[:, :, 0]

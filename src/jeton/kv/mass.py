@@ -1,12 +1,13 @@
 """Exact attention mass in blocks: how much attention every key got, without the square matrix."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-_BLOCK_ELEMENTS = 1 << 20  # logits held at once: they stay in the cache of a core
+from jeton.lm.packed_linear import has_bf16_instructions
+
+_BLOCK_ELEMENTS = 1 << 18  # logits held at once: 1 MB stays in the cache of a core
 
 
 def attention_logits(
@@ -29,11 +30,12 @@ def attention_logits(
     batch, num_heads, num_queries, head_dim = query.shape
     kv_heads, num_rows = keys.shape[1:3]
     grouped = query.reshape(batch, kv_heads, -1, head_dim)
-    if query.dtype == torch.bfloat16 and grouped.shape[2] <= 4:  # six times faster this way round
+    few = query.dtype == torch.bfloat16 and grouped.shape[2] <= 4
+    if few and has_bf16_instructions():  # then six times faster this way round, else half as fast
         logits = torch.matmul(keys, grouped.transpose(2, 3)).transpose(2, 3)
     else:
         logits = torch.matmul(grouped, keys.transpose(2, 3))
-    logits = logits.reshape(batch, num_heads, num_queries, num_rows).float() * scaling
+    logits = logits.reshape(batch, num_heads, num_queries, num_rows).float().mul_(scaling)
     return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 
@@ -71,40 +73,40 @@ def causal_mass(
     ages = torch.arange(num_queries - 1, -1, -1, device=query.device)
     weights = torch.full((), decay, dtype=torch.float32, device=query.device) ** ages
     mass = torch.zeros(batch, kv_heads, num_rows, device=query.device)
-    step = max(16, _BLOCK_ELEMENTS // (group * num_rows))
+    step = min(max(16, _BLOCK_ELEMENTS // (group * num_rows)), num_queries)
+    later = torch.ones(step, step, dtype=torch.bool, device=query.device).triu_(1)
     for text in range(batch):
         pad = pads[text] if pads else 0
         for head in range(kv_heads):
+            columns = _as_computed(keys[text, head]).t().contiguous()
             for start in range(max(0, pad - first), num_queries, step):
                 end = min(start + step, num_queries)
                 visible = slice(pad, first + end)
-                block = _probabilities(
-                    grouped[text, head, :, start:end],
-                    keys[text, head, visible],
-                    scaling,
-                    softcap,
-                    None if adjust is None else partial(adjust, text, head),
-                )
-                mass[text, head, visible] += torch.mv(
-                    block.flatten(0, 1).t(), weights[start:end].repeat(group)
-                )
+                logits = _logits(grouped[text, head, :, start:end], columns[:, visible], scaling)
+                if softcap is not None:
+                    logits = torch.tanh(logits / softcap) * softcap
+                if adjust is not None:
+                    logits = adjust(text, head, logits)
+                size = end - start
+                logits[..., -size:].masked_fill_(later[:size, :size], float("-inf"))
+                mass[text, head, visible] += _column_sums(logits, weights[start:end])
     return mass
 
 
-def _probabilities(
-    query: Tensor,
-    keys: Tensor,
-    scaling: float,
-    softcap: float | None,
-    adjust: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
-    """Return causal attention (group, queries, rows) of queries that stand at the last rows."""
-    logits = torch.matmul(query, keys.t()).float().mul_(scaling)
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
-    if adjust is not None:
-        logits = adjust(logits)
-    num_queries = query.shape[1]
-    later = torch.ones(num_queries, num_queries, dtype=torch.bool, device=query.device).triu_(1)
-    logits[..., -num_queries:].masked_fill_(later, float("-inf"))
-    return torch.softmax(logits, dim=-1)
+def _as_computed(part: Tensor) -> Tensor:
+    """Return keys or queries in float32 where bf16 products would be emulated."""
+    is_emulated = part.dtype == torch.bfloat16 and part.device.type == "cpu"
+    return part.float() if is_emulated and not has_bf16_instructions() else part
+
+
+def _logits(query: Tensor, columns: Tensor, scaling: float) -> Tensor:
+    """Return float32 logits (group, queries, rows) of queries of one group."""
+    group, num_queries, head_dim = query.shape
+    rows = _as_computed(query).reshape(group * num_queries, head_dim)
+    return torch.mm(rows, columns).float().mul_(scaling).view(group, num_queries, -1)
+
+
+def _column_sums(logits: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum over group and queries of the softmax; changes the logits."""
+    parts = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+    return torch.mv(parts.flatten(0, 1).t(), (weights / parts.sum(-1)).flatten())
