@@ -86,14 +86,19 @@ def decode_times(model, policies, length, rounds, steps):
                 if policy is None:
                     found = timed(model, token, cache, 2)
                 else:
-                    with attach(model, policy):
-                        for layer in cache.layers:
-                            layer.is_active = True
-                        found = timed(model, token, cache, steps)
+                    found = under(model, policy, cache, token, steps)
                     held[name] = sum(layer.num_bytes for layer in cache.layers)
                 if number:
                     times[name].append(statistics.mean(found))
     return {name: statistics.median(found) for name, found in times.items()}, held
+
+
+def under(model, policy, cache, token, steps):
+    """Return the ms of steps on the cache of a policy."""
+    with attach(model, policy):
+        for layer in cache.layers:
+            layer.is_active = True
+        return timed(model, token, cache, steps)
 
 
 def timed(model, token, cache, steps):
@@ -157,7 +162,8 @@ def speed_goals(length, rounds):
             title = f"bf16 at {length}, {kept} kept ({best}), against our dense cache"
             goals.append(row(title, 1.9, ratio, "x", ratio >= 1.9))
             grouped = times["dense, heads grouped"] / times[best]
-            limit = physical_limit(model, length, policies[best], 0.0)
+            period = getattr(policies[best], "period", None)
+            limit = physical_limit(model, length, policies[best], 1 / period if period else 0.0)
             title = f"stretch: part of the physical limit {limit:.2f}x, against grouped heads"
             goals.append(row(title, 0.8, grouped / limit, "", grouped / limit >= 0.8))
     return goals, tables
@@ -213,55 +219,111 @@ def speculation_goal(prompts):
     return row(title, prompts, equal, "prompts", equal == prompts)
 
 
-def mass_times(length, dtype, policies=("h2o",)):
-    """Return the CPU seconds of a dense prefill and of one that sums attention mass."""
-    model = build(dtype, length)
-    ids = torch.randint(0, 16384, (1, length), generator=torch.Generator().manual_seed(0))
-    found = {}
-    with torch.inference_mode():
-        for name in ("dense", *policies):
-            started = time.thread_time()
-            if name == "dense":
-                model(input_ids=ids, past_key_values=Cache(model.config), logits_to_keep=1)
-            else:
-                with attach(model, create_policy(name, budget=length // 4)):
-                    model(input_ids=ids, use_cache=True, logits_to_keep=1)
-            found[name] = time.thread_time() - started
-    return found
+class Peer:
+    """kvpress in its own environment, asked between our own measurements."""
+
+    def __init__(self, python, dtype, length):
+        """Start it; `ask` returns None where the environment is not built."""
+        script = Path(__file__).resolve().parent / "kvpress_peer.py"
+        command = [python, script, dtype, str(length)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, **pipes) if python.is_file() else None
+
+    def ask(self, command):
+        """Return the answer to one command."""
+        if self.process is None:
+            return None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        while line := self.process.stdout.readline():
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"kvpress ended with {self.process.wait()}; its words stand above")
+
+    def end(self):
+        """Let it go."""
+        if self.process is not None:
+            self.process.communicate()
 
 
-def mass_goals(peer, length):
-    """Return the goals against kvpress: prefill with mass, and decode after the same eviction."""
-    goals, tables = [], {}
-    for dtype, name, least in ((torch.float32, "fp32", 2.8), (torch.bfloat16, "bf16", 4.0)):
-        ours = mass_times(length, dtype)
-        theirs = run_peer(peer, name, length)
-        tables[f"prefill CPU s, {name}, {length} tokens"] = {**ours, **(theirs or {})}
-        title = f"mass prefill at {length}, {name}, against kvpress Observed"
-        ratio = theirs["observed_s"] / ours["h2o"] if theirs else None
-        goals.append(row(title, least, ratio, "x", None if ratio is None else ratio >= least))
-        if name == "fp32":
-            ratio = None
-            if theirs:
-                model = build(dtype, length)
-                policy = create_policy("snapkv", budget=length // 4)
-                times, _ = decode_times(model, {"snapkv": policy}, length, 3, 8)
-                ratio = theirs["decode_ms"] / times["snapkv"]
-            title = f"decode after SnapKV to a quarter of {length}, against kvpress"
-            goals.append(row(title, 1.15, ratio, "x", None if ratio is None else ratio >= 1.15))
+def alone(dtype, length, name):
+    """Return what kv_prefill.py finds in a process of its own, whose peak is its alone."""
+    script = Path(__file__).resolve().parent / "kv_prefill.py"
+    command = [sys.executable, script, dtype, str(length), name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return json.loads(done.stdout)
+
+
+def judged(name, goal, measured, unit, is_upper=False):
+    """Return a row that holds from the goal on, or up to it; None was not measured."""
+    holds = None if measured is None else measured <= goal if is_upper else measured >= goal
+    return row(name, goal, measured, unit, holds)
+
+
+def mass_goals(python, length, far):
+    """Return the goals of prefill with mass, against kvpress and at a length it cannot read."""
+    goals, tables, least = [], {}, {"fp32": 2.8, "bf16": 4.0}
+    for short, dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
+        peer = Peer(python, short, length)
+        theirs, ours = peer.ask("observed"), alone(dtype, length, "h2o")
+        peer.end()
+        dense = alone(dtype, length, "dense")
+        found = {"dense": dense, "h2o": ours, "kvpress observed": theirs or {}}
+        for unit, field, factor in (("CPU s", "seconds", 1), ("MB beyond", "extra_bytes", 1e-6)):
+            title = f"prefill {unit}, {short}, {length} tokens"
+            tables[title] = {k: factor * v[field] for k, v in found.items() if v}
+        ratio = theirs["seconds"] / ours["seconds"] if theirs else None
+        packing = ", weights packed" if short == "bf16" else ""
+        title = f"mass prefill at {length}, {short}{packing}, against kvpress Observed"
+        goals.append(judged(title, least[short], ratio, "x"))
+        if short == "fp32":
+            part = ours["extra_bytes"] / theirs["extra_bytes"] if theirs else None
+            title = f"mass prefill at {length}: memory beyond the model, of kvpress Observed's"
+            goals.append(judged(title, 0.25, part, "", is_upper=True))
+    ours = alone("float32", far, "h2o")
+    tables[f"prefill with mass, fp32, {far} tokens"] = {
+        "CPU s": ours["seconds"],
+        "MB beyond the model": ours["extra_bytes"] / 1e6,
+        "MB of one matrix of eager attention, computed": 4e-6 * HEADS * far**2,
+    }
+    title = f"mass prefill runs at {far}: memory beyond the model, fp32"
+    goals.append(row(title, "runs", ours["extra_bytes"] / 1e9, "GB", True))
     return goals, tables
 
 
-def run_peer(peer, dtype, length):
-    """Return what kvpress took in its own environment, or None where that is not built."""
-    if not peer.is_file():
-        return None
-    script = Path(__file__).resolve().parent / "kvpress_peer.py"
-    done = subprocess.run([peer, script, dtype, str(length)], capture_output=True, text=True)
-    if done.returncode:
-        sys.stderr.write(done.stderr[-2000:])
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
+def eviction_goal(python, length, rounds, steps):
+    """Return the goal of decoding after the same eviction as kvpress, step for step in turn."""
+    title = f"decode after SnapKV to a quarter of {length}, against kvpress"
+    peer = Peer(python, "fp32", length)
+    if peer.ask("snapkv") is None:
+        return [judged(title, 1.15, None, "x")], {}
+    model, token = build(torch.float32, length), torch.tensor([[5]])
+    # kvpress cuts once, after the prompt: so does the first; the second cuts again and again.
+    policies = {
+        "snapkv, one cut": create_policy(
+            "snapkv", budget=length // 4, options={"stride": (rounds + 2) * steps}
+        ),
+        "snapkv": create_policy("snapkv", budget=length // 4),
+    }
+    caches, times = {}, {"kvpress": []}
+    with torch.inference_mode():
+        for name, policy in policies.items():
+            with attach(model, policy) as attached:
+                empty = attached.fill(DynamicCache(config=model.config))
+                caches[name] = fill(empty, length, model.dtype)
+            times[name] = []
+        for number in range(rounds + 1):
+            found = {"kvpress": peer.ask(f"step {steps}")["ms"]}
+            for name, policy in policies.items():
+                found[name] = under(model, policy, caches[name], token, steps)
+            for name, each in found.items():
+                times[name] += [statistics.mean(each)] if number else []
+    peer.end()
+    middle = {name: statistics.median(each) for name, each in times.items()}
+    ratio = middle["kvpress"] / middle["snapkv, one cut"]
+    return [judged(title, 1.15, ratio, "x")], {f"decode ms, fp32, {length // 4} kept": middle}
 
 
 def main():
@@ -283,13 +345,16 @@ def main():
             row("per-head budgets at 4k: decode against dense", 1.0, None, "x", None),
             row("mass prefill at 4096, fp32, against kvpress Observed", 2.8, None, "x", None),
             row("mass prefill at 4096, bf16, against kvpress Observed", 4.0, None, "x", None),
+            row("mass prefill at 4096: memory, of kvpress Observed's", 0.25, None, "", None),
+            row("mass prefill runs at 16384", "runs", None, "GB", None),
             row("decode after SnapKV to a quarter of 4096, against kvpress", 1.15, None, "x", None),
         ]
     else:
         for found, table in (
             speed_goals(16384, 3),
             head_goals(4),
-            mass_goals(arguments.peer, 4096),
+            mass_goals(arguments.peer, 4096, 16384),
+            eviction_goal(arguments.peer, 4096, 6, 8),
         ):
             goals += found
             tables |= table

@@ -244,7 +244,7 @@ def _run(
     sampling = options["sampling"]
     stream = _Stream(data) if is_streamed else None
     with (
-        packed(lm.model),
+        packed(lm.model, lean=policy is None),
         runner_under(lm, policy) as runner,
         deferred_interrupt() as interrupt,
     ):

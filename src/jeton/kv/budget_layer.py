@@ -88,7 +88,7 @@ class BudgetLayer(PolicyLayer):
             self.find_pads(mask)
         self._scaling = options.get("scaling") or query.shape[-1] ** -0.5
         self._softcap = options.get("softcap")
-        self._new_queries, self._new_mass = query, []
+        self._new_queries, self._new_mass = self._worth_keeping(query), []
         self._group = query.shape[1] // max(store.heads.stop for store in self.stores)
         self._place()
         if not self.is_evicted and mask is not None:
@@ -120,6 +120,13 @@ class BudgetLayer(PolicyLayer):
             output[store.texts, :, heads] = found.view(*found.shape[:2], -1, self._value_dim)
             self._observe(store, part)
         return output, None
+
+    def _worth_keeping(self, query: Tensor) -> Tensor | None:
+        """Return the queries that may enter the window; a copy, lest a prompt's all stay."""
+        if not self.window.size:
+            return None
+        is_long = self.in_prompt and self.num_new > self.window.size
+        return query[:, :, -self.window.size :].clone() if is_long else query
 
     @property
     def _value_dim(self) -> int:

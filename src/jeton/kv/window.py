@@ -1,6 +1,5 @@
 """The queries of the last tokens, for policies that score with them."""
 
-import torch
 from torch import Tensor
 
 
@@ -8,6 +7,7 @@ class QueryWindow:
     """The last queries of final tokens, in memory of twice the window.
 
     Example:
+        >>> import torch
         >>> window = QueryWindow(2)
         >>> for number in range(4):
         ...     window.add(torch.full((1, 1, 1, 1), float(number)))

@@ -20,7 +20,7 @@ _MOST_WIDENED = 1 << 32  # bytes of float32 copies; a larger model keeps its bf1
 
 
 @contextlib.contextmanager
-def packed(model: nn.Module) -> Iterator[int]:
+def packed(model: nn.Module, *, lean: bool = True) -> Iterator[int]:
     """Speed up the linear layers of a CPU model within the block.
 
     Where autograd records, the layers fall back to the ordinary forward. Weights that change
@@ -29,6 +29,8 @@ def packed(model: nn.Module) -> Iterator[int]:
 
     Args:
         model: Restored at the end, whatever happens.
+        lean: False packs the model's own layers even where the lean forward knows it: for
+            forwards that a `Runner` does not make, or makes with a cache of its own (`jeton.kv`).
     Yields:
         The number of layers that were packed; 0 where the machine or the dtype has no use for it.
     """
@@ -45,7 +47,7 @@ def packed(model: nn.Module) -> Iterator[int]:
         and not has_bf16_instructions()
     )
     is_float32 = dtypes == {torch.float32} or (dtypes == {torch.bfloat16} and may_widen)
-    plan = fused_plan(model) if is_float32 and PLAN not in vars(model) else None
+    plan = fused_plan(model) if lean and is_float32 and PLAN not in vars(model) else None
     changed: list[nn.Linear] = []
     try:
         if plan is not None:
