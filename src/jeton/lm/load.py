@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     StrictDataclassError,
 )
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -32,6 +32,7 @@ from jeton.errors import (
     CheckpointError,
     ConfigError,
     InputError,
+    MissingExtraError,
     TokenizerMismatchError,
     UnsupportedModelError,
 )
@@ -40,6 +41,7 @@ from jeton.lm.runner import num_embeddings_of
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 STARTERS = ("starter", "starter-draft")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+_NARROW = frozenset({"I8", "U8", "F8_E4M3", "F8_E5M2"})
 _READ_ERRORS = (
     SafetensorError,
     StrictDataclassError,
@@ -140,6 +142,7 @@ def load_model(
         config = _read_config(path, trust_remote_code)
         _check_weight_files(path)
         vocabulary = load_vocabulary(path)
+        _check_weight_types(path, config)
         model = _read_model(path, config, dtype, trust_remote_code)
         tokenizer = _read_tokenizer(path, trust_remote_code)
     model.to(device)  # type: ignore[arg-type]
@@ -261,6 +264,26 @@ def _check_weight_files(path: Path) -> None:
     raise CheckpointError(f"{path} holds no model.safetensors", hint="download it again")
 
 
+def _check_weight_types(path: Path, config: Any) -> None:
+    """Refuse weights in 8 bits that come without a word on how they were quantised."""
+    if getattr(config, "quantization_config", None) is not None:
+        return
+    for file in sorted(path.glob("model*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                names = [name for name in tensors.offset_keys() if name.endswith(".weight")]
+                types = {name: tensors.get_slice(name).get_dtype() for name in names}
+        except (SafetensorError, OSError):  # said better by whoever reads the tensors
+            return
+        narrow = [name for name, kind in types.items() if kind in _NARROW]
+        if narrow:
+            raise UnsupportedModelError(
+                f"{path} is quantised ({narrow[0]} is {types[narrow[0]]}), and its config.json "
+                "does not say how",
+                hint="give the checkpoint without quantisation",
+            )
+
+
 def _read_model(path: Path, config: Any, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
     """Return the model; every tensor of the file is used and every parameter comes from it."""
     try:
@@ -273,6 +296,11 @@ def _read_model(path: Path, config: Any, dtype: str, trust_remote_code: bool) ->
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{path} needs a package to be read: {error}",
+            hint="install it, or give the checkpoint without quantisation",
+        ) from error
     except _READ_ERRORS as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(

@@ -170,8 +170,8 @@ def all_figures(result: Certificate, models: Models, more: Rows, note: str) -> l
             f"{format_number(result.num_new_tokens)} are new. Of the embedding rows "
             f"{format_number(result.num_copied_rows)} were copied, "
             f"{format_number(result.num_composed_rows)} composed by {result.init}, "
-            f"{format_number(result.num_fallback_rows)} had no parts. Healing took "
-            f"{format_number(result.healing_steps)} steps over "
+            f"{format_number(result.num_fallback_rows)} had no parts. {_dropped(result)}"
+            f"Healing took {format_number(result.healing_steps)} steps over "
             f"{format_bytes(result.healing_bytes)} of text. {note}Stages: {stages or 'none'}."
         ),
     ]
@@ -181,3 +181,10 @@ def footer(result: Certificate) -> str:
     """Return the versions."""
     names = ("jeton", "torch", "transformers")
     return " · ".join(f"{name} {result.environment.get(name, '')}" for name in names)
+
+
+def _dropped(result: Certificate) -> str:
+    unused = result.source.num_embeddings - result.source.vocab_size
+    if unused <= 0:
+        return ""
+    return f"{format_number(unused)} rows of the source that no token uses were dropped. "

@@ -20,7 +20,7 @@ import torch
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.run import RunFolder, disk_errors, environment, to_json, write_atomically
 from jeton.core.vocabulary import load_vocabulary
-from jeton.errors import ConfigError, JetonError
+from jeton.errors import ConfigError, JetonError, UnsupportedModelError
 from jeton.lm.load import LanguageModel, load_model
 from jeton.report.document import Document
 from jeton.report.html import render_html
@@ -223,6 +223,11 @@ def check_options(options: dict[str, Any], chosen: set[str]) -> None:
 def _load(config: Any) -> tuple[LanguageModel, LanguageModel | None]:
     """Return the source and the teacher, in the numbers that they are stored in."""
     source = load_model(config.model, dtype=config.dtype)
+    if getattr(source.model.config, "quantization_config", None) is not None:
+        raise UnsupportedModelError(
+            f"{config.model} is quantised, and cannot be trained",
+            hint="load the model without quantisation, move it, then quantise again",
+        )
     teacher = getattr(config, "teacher", "")
     return source, load_model(teacher, dtype=config.dtype) if teacher else None
 

@@ -280,7 +280,7 @@ RECIPES = Registry(
         ),
         "vocabulary_expansion": Row(
             target="jeton.transfer.recipes.vocabulary_expansion:VocabularyExpansion",
-            summary="a quarter more tokens, started by CW2V, every weight trained on",
+            summary="a quarter more tokens, started by CW2V, LoRA with the embeddings in full",
             paper=Paper(
                 "An Empirical Comparison of Vocabulary Expansion and Initialization Approaches "
                 "for Language Models",
@@ -289,8 +289,8 @@ RECIPES = Registry(
             ),
             verified=Verification.FORMULA,
             evidence="tests/contract/test_moves.py",
-            cost="skip-gram steps, then a training step of the whole model per batch",
-            needs="text of the user, a byte-level BPE source",
+            cost="skip-gram steps, then that of the healer lora",
+            needs="text of the user, a byte-level BPE source, the extra train (PEFT)",
         ),
     },
 )

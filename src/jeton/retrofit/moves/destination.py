@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,7 +46,7 @@ def make_destination(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     how = _write(config, source, texts, folder)
-    destination = load_vocabulary(folder)
+    destination = replace(load_vocabulary(folder), name=config.to or "the destination")
     check_destination(source.vocabulary, destination, [*texts.held_out, *texts.general])
     known = {token for token in source.vocabulary.tokens if token}
     kept = sum(1 for token in destination.tokens if token in known)
@@ -149,6 +150,7 @@ def _copy(given: Path, folder: Path) -> None:
             f"{given} holds no tokenizer.json",
             hint="save it with AutoTokenizer.from_pretrained(...).save_pretrained(...)",
         )
+    load_vocabulary(given)  # a damaged one is named by its own path
     with disk_errors(folder):
         for name in _FILES:
             if (file.parent / name).is_file():

@@ -101,7 +101,12 @@ def _about_control(result: MoveResult) -> str:
         "The control is the model before the move, trained with cross-entropy for "
         f"{result.control.seconds:.0f} seconds on the same text."
     )
-    if result.gap_closed is not None:
-        closed = format_percent(result.gap_closed)
-        note += f" Of the gap right after the move, healing closed {closed}."
+    closed = result.gap_closed
+    if closed is not None and closed >= 0:
+        note += f" Of the gap right after the move, healing closed {format_percent(closed)}."
+    elif closed is not None:
+        note += (
+            " In this time the control gained more than the destination, so that the gap right "
+            f"after the move grew by {format_percent(-closed)}."
+        )
     return note
