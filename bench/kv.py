@@ -303,7 +303,7 @@ def eviction_goal(python, length, rounds, steps):
     # kvpress cuts once, after the prompt: so does the first; the second cuts again and again.
     policies = {
         "snapkv, one cut": create_policy(
-            "snapkv", budget=length // 4, options={"stride": (rounds + 2) * steps}
+            "snapkv", budget=length // 4, options={"stride": 2 * (rounds + 2) * steps}
         ),
         "snapkv": create_policy("snapkv", budget=length // 4),
     }
@@ -318,8 +318,9 @@ def eviction_goal(python, length, rounds, steps):
             found = {"kvpress": peer.ask(f"step {steps}")["ms"]}
             for name, policy in policies.items():
                 found[name] = under(model, policy, caches[name], token, steps)
+            found["a token without context"] = timed(model, token, None, steps)
             for name, each in found.items():
-                times[name] += [statistics.mean(each)] if number else []
+                times.setdefault(name, []).extend([statistics.mean(each)] if number else [])
     peer.end()
     middle = {name: statistics.median(each) for name, each in times.items()}
     ratio = middle["kvpress"] / middle["snapkv, one cut"]
@@ -354,7 +355,7 @@ def main():
             speed_goals(16384, 3),
             head_goals(4),
             mass_goals(arguments.peer, 4096, 16384),
-            eviction_goal(arguments.peer, 4096, 6, 8),
+            eviction_goal(arguments.peer, 4096, 6, 16),
         ):
             goals += found
             tables |= table

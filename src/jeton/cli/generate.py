@@ -59,6 +59,7 @@ def generate(
     ),
     kv: str = typer.Option("", help="Name of a cache policy; default: all context is attended."),
     budget: int = typer.Option(0, help="Context tokens of the cache policy; 0: its default."),
+    prefill_chunk: int = typer.Option(512, min=1, help="Tokens of a prompt read at once."),
     stop: list[str] = typer.Option([], help="The text ends before this string; repeatable."),
     superpose: int = typer.Option(0, help="Write so many drafts in one pass; 0 writes one text."),
     temperature: float = typer.Option(0.0, help="0 is greedy."),
@@ -125,6 +126,7 @@ def generate(
         of_verifier=of_verifier,
         cost=tuning.cost if tuning is not None else None,
         policy=policy,
+        prefill_chunk=prefill_chunk,
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         num_draft_tokens=num_draft_tokens or 8,
@@ -225,6 +227,7 @@ def _run(
     of_verifier: dict[str, str],
     cost: "CostTable | None",
     policy: "CachePolicy | None",
+    prefill_chunk: int,
     **options: Any,
 ) -> "GenerationReport":
     """Generate with a record of the steps; Ctrl-C ends the text after the step it falls in."""
@@ -245,7 +248,7 @@ def _run(
     stream = _Stream(data) if is_streamed else None
     with (
         packed(lm.model, lean=policy is None),
-        runner_under(lm, policy) as runner,
+        runner_under(lm, policy, chunk=prefill_chunk) as runner,
         deferred_interrupt() as interrupt,
     ):
         if drafter == "auto" and cost is None:

@@ -34,13 +34,20 @@ def policy_of(name: str, budget: int, options: dict[str, str]) -> "CachePolicy |
 
 
 @contextmanager
-def runner_under(lm: "LanguageModel", policy: "CachePolicy | None") -> Iterator["Runner | None"]:
-    """Yield a runner whose cache obeys a policy; None without one."""
-    if policy is None:
-        yield None
-        return
-    from jeton.kv.attached import attach
+def runner_under(
+    lm: "LanguageModel", policy: "CachePolicy | None", *, chunk: int = 512
+) -> Iterator["Runner"]:
+    """Yield a runner that reads prompts in chunks, and whose cache obeys a policy if there is one.
+
+    Raises:
+        ConfigError: memory ran out while a prompt was read under a policy.
+    """
     from jeton.lm.runner import Runner
 
+    if policy is None:
+        yield Runner(lm.model, prefill_chunk=chunk)
+        return
+    from jeton.kv.attached import attach
+
     with attach(lm.model, policy) as attached:
-        yield Runner(lm.model, cache=attached.cache())
+        yield Runner(lm.model, cache=attached.cache(), prefill_chunk=chunk)

@@ -7,6 +7,7 @@ _LAZY = {
     "Cache": "jeton.kv.dense",
     "attach": "jeton.kv.attached",
     "create_policy": "jeton.kv.registry",
+    "guard_memory": "jeton.kv.memory",
 }
 
 __all__ = sorted(_LAZY)

@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache as NativeCache
 from transformers.configuration_utils import PreTrainedConfig
 
 from jeton.errors import ConfigError, UnsupportedModelError
+from jeton.kv.memory import chunk_error
 from jeton.lm.cache import SlotCache, SlotLayer, make_cache
 
 _UNLIMITED = 1 << 40
@@ -31,14 +32,21 @@ class DenseLayer(SlotLayer):
             args: What some models pass along; not used.
             kwargs: What some models pass along; not used.
         Raises:
-            ConfigError: another device, dtype or batch size than that of the rows so far.
+            ConfigError: another device, dtype or batch size than that of the rows so far, or no
+                memory for the new ones.
         """
         if self.is_initialized:
             if not self.used and self.keys.shape[:2] != key_states.shape[:2]:
                 self.is_initialized = False  # an emptied cache takes any batch
             else:
                 check_same_place(self.keys, key_states)
-        return super().update(key_states, value_states)
+        try:
+            return super().update(key_states, value_states)
+        except (MemoryError, RuntimeError) as error:
+            told = chunk_error(key_states.shape[2], error, key_states.device)
+            if told is None:
+                raise
+            raise told from error
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take the texts of the batch in another order."""

@@ -64,6 +64,24 @@ def free_bytes(device: torch.device) -> int:
         return 0
 
 
+def chunk_error(num_tokens: int, error: BaseException, device: torch.device) -> ConfigError | None:
+    """Return the error that names a chunk size, or None where no smaller chunk would help.
+
+    Args:
+        num_tokens: Of the forward that failed.
+        error: With which it failed.
+        device: Where it ran.
+    """
+    if num_tokens <= _LEAST or not is_out_of_memory(error):
+        return None
+    chunk = chunk_that_fits(num_tokens, str(error), free_bytes(device))
+    return ConfigError(
+        f"out of memory while reading {num_tokens} tokens at once",
+        hint=f"start over with chunks of {chunk} tokens: --prefill-chunk {chunk}, "
+        f"Runner(prefill_chunk={chunk}), or generate(prefill_chunk_size={chunk})",
+    )
+
+
 @contextmanager
 def guard_memory(model: PreTrainedModel) -> Iterator[None]:
     """Turn out-of-memory in forwards of several tokens into an error that names a chunk size.
@@ -79,16 +97,14 @@ def guard_memory(model: PreTrainedModel) -> Iterator[None]:
         try:
             return native(*args, **kwargs)
         except (MemoryError, RuntimeError) as error:
-            ids = args[0] if args else kwargs.get("input_ids")
-            num_tokens = 0 if ids is None else ids.shape[-1]
-            if num_tokens <= _LEAST or not is_out_of_memory(error):
+            given = args[0] if args else kwargs.get("input_ids")
+            embeds = kwargs.get("inputs_embeds")
+            num_tokens = embeds.shape[1] if given is None and embeds is not None else 0
+            num_tokens = given.shape[-1] if given is not None else num_tokens
+            told = chunk_error(num_tokens, error, model.device)
+            if told is None:
                 raise
-            chunk = chunk_that_fits(num_tokens, str(error), free_bytes(model.device))
-            raise ConfigError(
-                f"out of memory while reading {num_tokens} tokens at once",
-                hint=f"start over with chunks of {chunk} tokens: "
-                f"generate(prefill_chunk_size={chunk}), Runner.prefill(chunk={chunk})",
-            ) from error
+            raise told from error
 
     model.forward = forward
     try:

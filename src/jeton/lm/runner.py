@@ -62,6 +62,7 @@ class Runner:
         max_length: int | None = None,
         cache: CacheFactory | None = None,
         lean: bool = True,
+        prefill_chunk: int = 512,
     ) -> None:
         """Make an empty runner.
 
@@ -70,6 +71,7 @@ class Runner:
             max_length: Upper bound on the tokens; the model's own when None.
             cache: Makes the cache, and decides which tokens are attended; None takes `make_cache`.
             lean: Whether `jeton.lm.lean` may run the tokens where a dry run proves it right.
+            prefill_chunk: Tokens per forward of `prefill`, 1 or more.
         Raises:
             ConfigError: the model is in training mode, or it has fewer positions.
             UnsupportedModelError: it is no decoder with a cache that can be passed in.
@@ -84,15 +86,14 @@ class Runner:
                 f"{type(model).__name__} is no decoder whose cache can be passed in",
                 hint="use a causal language model of transformers",
             )
-        self.model = model
+        self.model, self.prefill_chunk = model, prefill_chunk
         self.device = model.device
         self.num_embeddings = num_embeddings_of(model)
         self.max_length = _checked_max_length(config, max_length)
         self._takes_positions = "position_ids" in accepted
         self._takes_keep = "logits_to_keep" in accepted
         self._cache: DecoderCache = (cache or make_cache)(config, self.max_length)
-        own = str(getattr(config, "_attn_implementation", ""))
-        self._attention = self._cache.attention or own
+        self._attention = self._cache.attention or str(getattr(config, "_attn_implementation", ""))
         self._masks_are_ours = self._attention in ("sdpa", "eager")
         self._additive = model.dtype if self._attention == "eager" else None
         self._continues: bool | None = None if isinstance(self._cache, StockCache) else True
@@ -135,12 +136,12 @@ class Runner:
         self._trees_work = self._dry_run() if self._trees_work is None else self._trees_work
         return self._trees_work
 
-    def prefill(self, input_ids: Sequence[int] | Tensor, *, chunk: int = 512) -> Tensor:
+    def prefill(self, input_ids: Sequence[int] | Tensor, *, chunk: int | None = None) -> Tensor:
         """Append tokens to the cache; provisional nodes are dropped first.
 
         Args:
             input_ids: Shape (seq,), ids < num_embeddings, at least one.
-            chunk: Tokens per forward.
+            chunk: Tokens per forward; that of the runner when None.
         Returns:
             The logits after the last token, shape (num_embeddings,), float32.
         Raises:
@@ -148,6 +149,7 @@ class Runner:
             TokenizerMismatchError: an id is out of range.
         """
         ids = input_ids.flatten().tolist() if isinstance(input_ids, Tensor) else list(input_ids)
+        chunk = self.prefill_chunk if chunk is None else chunk
         if not ids or chunk < 1:
             raise ConfigError(f"prefill needs tokens and a chunk >= 1; got {len(ids)} and {chunk}")
         self._check(ids, len(ids))
@@ -327,9 +329,8 @@ class Runner:
         if hidden:
             options["output_hidden_states"] = True
         output = self.model(input_ids=torch.tensor([ids], device=self.device), **options)
-        logits = output.logits[0, -keep:].float()  # (keep, num_embeddings)
         states = output.hidden_states[-1][0, -keep:] if hidden else None
-        return logits, states
+        return output.logits[0, -keep:].float(), states  # (keep, num_embeddings)
 
     def _step_by_step(self, ids: list[int], *, hidden: bool) -> tuple[Tensor, Tensor | None]:
         """Forward tokens one at a time, for models whose state a longer forward would ignore."""
@@ -343,8 +344,7 @@ class Runner:
     def _can_continue(self) -> bool:
         """Whether a forward of several tokens goes on from the state; Mamba's starts afresh."""
         if self._continues is None:
-            ids = [i * i % self.num_embeddings for i in range(1, 13)]
-            split = 8
+            ids, split = [i * i % self.num_embeddings for i in range(1, 13)], 8
             trial = self.fork()
             trial._continues = True
             results = []
