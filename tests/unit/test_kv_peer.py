@@ -20,7 +20,7 @@ def _streaming(budget, contexts):
 @pytest.fixture
 def fake(tmp_path):
     """A command in the place of the other environment's Python; it keeps the job it is given."""
-    answers = {"single": 0.5, "multi": 0.25}
+    answers = {"each_key": 0.75, "single": 0.5, "multi": 0.25}
     row = {"policy": "streaming", "keep": 0.5, "accuracy": answers, "bytes": 65536}
     reply = json.dumps({"rows": [{**row, "ms_per_step": 2.5}]})
     path = tmp_path / "python"
@@ -38,7 +38,7 @@ def test_the_answers_of_the_peer_stand_beside_ours(fake, tmp_path):
     assert len(job["contexts"][0]) == 128
     assert len(job["questions"]["multi"][0]) == 8
     (row,) = rows
-    assert (row.mean, row.ms_per_step) == (0.375, 2.5)
+    assert (row.each_key, row.mean, row.ms_per_step) == (0.75, 0.375, 2.5)
     assert row.memory == pytest.approx(65536 / (2 * 2 * 2 * 32 * 4 * 128))
     assert row.own_ms_per_step > 0
     ours = run_chains({"streaming": _streaming}, **options)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jeton.cli.common import plain_warnings, print_json, progress_for
+from jeton.cli.common import check_page, plain_warnings, print_json, progress_for
 from jeton.errors import ConfigError, UnknownMethodError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def bench(
     plain_warnings()
     if room not in _ROOMS:
         raise UnknownMethodError(f"there is no bench {room!r}", hint=f"take {', '.join(_ROOMS)}")
+    check_page(html)
     keeps = _keeps(keep)
     factories = _factories(policies)
     from jeton.kv.harness import KvBench, run_chains
@@ -98,7 +99,10 @@ def _factories(names: str) -> "dict[str, Factory]":
     """Return what makes each policy, small windows for short contexts."""
     from jeton.kv.registry import POLICIES, create_policy
 
-    chosen = [*POLICIES.names(), *_BASELINES] if names == "all" else names.split(",")
+    every = [*POLICIES.names(), *_BASELINES]
+    chosen = every if names.strip() == "all" else [name.strip() for name in names.split(",")]
+    if not any(chosen):
+        raise ConfigError("--policies names no policy", hint="try all, or snapkv,tokenselect")
     for name in chosen:
         if name not in _BASELINES:
             POLICIES.load(name)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from jeton.core.progress import NO_PROGRESS, Bars, Progress
@@ -64,6 +65,22 @@ def options_of(method: str, options: dict[str, str]) -> dict[str, str]:
     if strays:
         raise ConfigError(f"--set {strays[0]} does not belong to {method}, which was chosen")
     return {key.partition(".")[2]: value for key, value in options.items()}
+
+
+def check_page(path: Path | None) -> None:
+    """Refuse a page that could not be written, before any work.
+
+    Raises:
+        ConfigError: its folder is missing, or it is a folder itself.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"--html {path} is a folder", hint=f"name a file: {path / 'page.html'}")
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"--html {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}"
+        )
 
 
 def plain_warnings() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from jeton.cli.common import plain_warnings, print_json, progress_for
+from jeton.cli.common import check_page, plain_warnings, print_json, progress_for
 from jeton.errors import ConfigError
 
 EPILOG = """
@@ -35,6 +35,7 @@ def sinks(
 ) -> None:
     """Show which heads rest on the first tokens: attention, value norms, residual peaks."""
     plain_warnings()
+    check_page(html)
     from jeton.core.texts import read_texts
 
     if windows < 1 or window < 1:

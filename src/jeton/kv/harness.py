@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CHAINS = Path(__file__).resolve().parent / "chains"
 NUM_CHAINS = 6
+LONGEST = 512  # of the model's training
+APART = 2  # the model gathers a pair in the two tokens after it, which say little if they are pairs
 Factory = Callable[[int, Sequence[tasks.Context]], CachePolicy]
 """Makes a policy from a budget and, for oracles, the contexts it will see."""
 
@@ -39,6 +41,7 @@ class Answers:
     Attributes:
         policy: Its name.
         keep: Part of the context that it keeps or attends to.
+        each_key: Accuracy when every key is asked for once.
         accuracy: By family of questions.
         memory: Bytes of keys and values, of those of the dense cache.
         full_steps: Part of the steps that read all keys, or None for evicting policies.
@@ -46,6 +49,7 @@ class Answers:
 
     policy: str
     keep: float
+    each_key: float
     accuracy: dict[str, float]
     memory: float
     full_steps: float | None
@@ -108,12 +112,17 @@ def draw_contexts(count: int, length: int, seed: int = 0) -> list[tasks.Context]
     """Return contexts of six chains.
 
     Raises:
-        ConfigError: fewer than one, or too short.
+        ConfigError: fewer than one, or a length that is too short, or that the model never saw.
     """
+    if length > LONGEST:
+        raise ConfigError(
+            f"the model of key-value chains knows contexts of up to {LONGEST} tokens, got {length}",
+            hint=f"take --length {LONGEST}",
+        )
     if count < 1:
         raise ConfigError(f"the bench needs at least 1 context, got {count}", hint="take 8")
     generator = np.random.default_rng(seed)
-    return [tasks.draw_context(generator, length, NUM_CHAINS) for _ in range(count)]
+    return [tasks.draw_context(generator, length, NUM_CHAINS, apart=APART) for _ in range(count)]
 
 
 @torch.inference_mode()
@@ -130,7 +139,7 @@ def ask(
     Args:
         model: Of `chain_model`, with or without a policy attached.
         contexts: All of one length.
-        family: Of `tasks.FAMILIES`.
+        family: Of `tasks.FAMILIES`, or `tasks.EACH_KEY`.
         seed: Of the choice of questions.
         pads: Padding before each context.
     """
@@ -191,8 +200,12 @@ def run_chains(
     """Ask every policy at every budget; "dense" comes first."""
     contexts = draw_contexts(num_contexts, length, seed)
     model = chain_model()
-    dense = {family: ask(model, contexts, family, seed=seed) for family in tasks.FAMILIES}
-    rows = [Answers("dense", 1.0, dense, 1.0, None)]
+
+    def found() -> tuple[float, dict[str, float]]:
+        by_family = {family: ask(model, contexts, family, seed=seed) for family in tasks.FAMILIES}
+        return ask(model, contexts, tasks.EACH_KEY, seed=seed), by_family
+
+    rows = [Answers("dense", 1.0, *found(), 1.0, None)]
     bytes_dense = dense_bytes(model, length) * num_contexts
     for name, make in progress.track(
         policies.items(), total=len(policies), what="chains", unit="policies"
@@ -200,9 +213,9 @@ def run_chains(
         for keep in keeps:
             policy = make(int(keep * length), contexts)
             with attach(model, policy) as attached:
-                found = {family: ask(model, contexts, family, seed=seed) for family in dense}
+                answers = found()
                 memory = attached.num_bytes / bytes_dense if policy.kind == EVICT else 1.0
-                rows.append(Answers(name, keep, found, memory, attached.full_step_fraction))
+                rows.append(Answers(name, keep, *answers, memory, attached.full_step_fraction))
     return rows
 
 

@@ -31,6 +31,7 @@ class PeerAnswers:
     Attributes:
         policy: Our name of it.
         keep: Part of the context that is kept.
+        each_key: Accuracy of kvpress when every key is asked for once.
         accuracy: Of kvpress, by family of questions.
         memory: Bytes of keys and values that kvpress holds, of those of the dense cache.
         ms_per_step: Median CPU time of a step of kvpress on one text.
@@ -39,6 +40,7 @@ class PeerAnswers:
 
     policy: str
     keep: float
+    each_key: float
     accuracy: dict[str, float]
     memory: float
     ms_per_step: float
@@ -97,7 +99,10 @@ def run_peer(
         "policies": names,
         "keeps": list(keeps),
         "contexts": [context.token_ids.tolist() for context in contexts],
-        "questions": {family: _questions(contexts, family, seed) for family in tasks.FAMILIES},
+        "questions": {
+            family: _questions(contexts, family, seed)
+            for family in (tasks.EACH_KEY, *tasks.FAMILIES)
+        },
         "next": [tasks.next_token(token) for token in range(tasks.VOCAB_SIZE)],
     }
     script = Path(__file__).resolve().parent / "peer_script.py"
@@ -117,8 +122,9 @@ def run_peer(
         policy = policies[row["policy"]](int(row["keep"] * length), contexts[:1])
         with attach(model, policy):
             own = step_ms(model, contexts[0])
+        each_key = row["accuracy"].pop(tasks.EACH_KEY)
         figures = (row["accuracy"], row["bytes"] / whole, row["ms_per_step"], own)
-        rows.append(PeerAnswers(row["policy"], row["keep"], *figures))
+        rows.append(PeerAnswers(row["policy"], row["keep"], each_key, *figures))
     return rows
 
 

@@ -20,6 +20,7 @@ FIRST_FILLER = FIRST_VALUE + NUM_SYMBOLS
 VOCAB_SIZE = 256
 CHAIN = 4  # pairs per chain
 FAMILIES = ("single", "multi", "conditional", "threads", "multi_threads")
+EACH_KEY = "each_key"  # every key once: the steadiest measure of what a cache has lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,25 @@ class Context:
         return [(int(c[i]), int(c[i + 1])) for c in self.chains for i in range(CHAIN)]
 
 
-def draw_context(generator: np.random.Generator, length: int, num_chains: int) -> Context:
+def draw_context(
+    generator: np.random.Generator, length: int, num_chains: int, *, apart: int = 0
+) -> Context:
     """Return a context of chains among filler and isolated symbols.
 
     Args:
         generator: Of the draw.
         length: Tokens.
         num_chains: Chains of four pairs.
+        apart: Tokens after each pair that are no symbols.
     Raises:
         ConfigError: the chains do not fit the length or the symbols.
     """
     num_pairs = num_chains * CHAIN
-    if num_chains < 1 or num_chains * (CHAIN + 1) > NUM_SYMBOLS or 3 * num_pairs + 2 > length:
+    if (
+        num_chains < 1
+        or num_chains * (CHAIN + 1) > NUM_SYMBOLS
+        or (3 + apart) * num_pairs + 2 > length
+    ):
         raise ConfigError(f"{num_chains} chains do not fit into {length} tokens")
     symbols = generator.permutation(NUM_SYMBOLS)
     chains = symbols[: num_chains * (CHAIN + 1)].reshape(num_chains, CHAIN + 1)
@@ -63,7 +71,11 @@ def draw_context(generator: np.random.Generator, length: int, num_chains: int) -
     pairs = [(int(c[i]), int(c[i + 1])) for c in chains for i in range(CHAIN)]
     order = generator.permutation(num_pairs)
     marked = int(generator.integers(num_pairs))
-    pieces = [np.array([FIRST_KEY + pairs[i][0], FIRST_VALUE + pairs[i][1]]) for i in order]
+    plain = FIRST_FILLER + generator.integers(VOCAB_SIZE - FIRST_FILLER, size=(num_pairs, apart))
+    pieces = [
+        np.array([FIRST_KEY + pairs[i][0], FIRST_VALUE + pairs[i][1], *after])
+        for i, after in zip(order, plain, strict=True)
+    ]
     place = int(np.flatnonzero(order == marked)[0])
     pieces[place] = np.concatenate([[MARK], pieces[place]])
     num_filler = length - 1 - sum(len(piece) for piece in pieces)
@@ -106,7 +118,7 @@ def draw_questions(
     Args:
         generator: Of the draw.
         context: Of `draw_context`.
-        family: One of `FAMILIES`.
+        family: One of `FAMILIES`, or `EACH_KEY`.
         count: Most questions of a family that asks several.
     Raises:
         ConfigError: there is no such family.
@@ -115,8 +127,9 @@ def draw_questions(
     if family == "conditional":
         key, value = context.marked
         return [Question(MARK, (FIRST_KEY + key, FIRST_VALUE + value))]
-    if family in ("single", "multi"):
-        asked = generator.permutation(len(pairs))[: 1 if family == "single" else count]
+    if family in ("single", "multi", EACH_KEY):
+        most = {"single": 1, "multi": count, EACH_KEY: len(pairs)}[family]
+        asked = generator.permutation(len(pairs))[:most]
         return [Question(FIRST_KEY + pairs[i][0], (FIRST_VALUE + pairs[i][1],)) for i in asked]
     if family in ("threads", "multi_threads"):
         num = 1 if family == "threads" else min(count, len(context.chains))

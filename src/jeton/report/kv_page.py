@@ -13,6 +13,11 @@ _EXPLAINED = (
     "only then come the questions. It shows which facts survive, not the quality of language."
 )
 
+_TEXT_EXPLAINED = (
+    "KL: from the dense model's law of the next token to the policy's. Full: part of the steps "
+    "that read all keys. Limit: the speed-up that the bytes read would allow."
+)
+
 
 def kv_document(result: "KvBench") -> Document:
     """Return the page of a result."""
@@ -20,24 +25,9 @@ def kv_document(result: "KvBench") -> Document:
     rest = [row for row in result.answers if row.policy != "dense"]
     evicting = [row for row in rest if row.full_steps is None]
     selecting = [row for row in rest if row.full_steps is not None]
-    families = list(dense.accuracy)
     blocks: list[Block] = [
         Section("Key-value chains", _EXPLAINED, "chains"),
-        Table(
-            ["policy", "kept", *families, "mean", "memory", "full steps"],
-            [
-                [
-                    row.policy,
-                    f"{row.keep:.1%}",
-                    *(round(row.accuracy[family], 3) for family in families),
-                    round(row.mean, 3),
-                    f"{row.memory:.0%}",
-                    "" if row.full_steps is None else f"{row.full_steps:.0%}",
-                ]
-                for row in sorted(result.answers, key=lambda row: (-row.keep, -row.mean))
-            ],
-            caption=f"Accuracy by family; {result.contexts} contexts of {result.length} tokens.",
-        ),
+        *_answer_tables(result, list(dense.accuracy)),
     ]
     for title, x_label, part in (
         ("Evicting: accuracy against memory", "memory, % of the dense cache", evicting),
@@ -48,8 +38,11 @@ def kv_document(result: "KvBench") -> Document:
     if result.peer:
         blocks += _peer_blocks(result)
     if result.texts:
-        blocks += [Section("Real text", f"Recorded text, forced; model: {result.model}.", "text")]
-        blocks.append(_text_table(result))
+        told = f"Recorded text, forced; model: {result.model}. {_TEXT_EXPLAINED}"
+        blocks.append(Section("Real text", told, "text"))
+        blocks += [
+            _text_table(result, name) for name in dict.fromkeys(r.text for r in result.texts)
+        ]
     return Document(
         title="Cache policies",
         subtitle=f"{len({row.policy for row in rest})} policies against the dense cache",
@@ -57,32 +50,57 @@ def kv_document(result: "KvBench") -> Document:
     )
 
 
+def _answer_tables(result: "KvBench", families: list[str]) -> list[Block]:
+    """Return what each policy keeps of the answers, and the same by family."""
+    ranked = sorted(result.answers, key=lambda row: (-row.keep, -row.each_key))
+    size = f"{result.contexts} contexts of {result.length} tokens."
+    means: list[list[str | float]] = [
+        [
+            row.policy,
+            f"{row.keep:.1%}",
+            round(row.each_key, 3),
+            round(row.mean, 3),
+            f"{row.memory:.0%}",
+            "" if row.full_steps is None else f"{row.full_steps:.0%}",
+        ]
+        for row in ranked
+    ]
+    parts: list[list[str | float]] = [
+        [row.policy, f"{row.keep:.1%}", *(round(row.accuracy[name], 2) for name in families)]
+        for row in ranked
+    ]
+    return [
+        Table(
+            ["policy", "kept", "each key", "families", "memory", "full steps"],
+            means,
+            caption=f"Accuracy when every key is asked for once, mean over the families; {size}",
+        ),
+        Table(
+            ["policy", "kept", *(name.replace("_", " ") for name in families)],
+            parts,
+            caption="Accuracy by family of questions.",
+        ),
+    ]
+
+
 def _peer_blocks(result: "KvBench") -> list[Block]:
     """Return our policies and those of kvpress side by side."""
     ours = {(row.policy, row.keep): row for row in result.answers}
-    rows: list[list[str | float]] = []
+    answers: list[list[str | float]] = []
+    costs: list[list[str | float]] = []
     for row in result.peer:
-        own = ours[row.policy, row.keep]
-        rows.append(
-            [
-                row.policy,
-                f"{row.keep:.1%}",
-                round(own.mean, 3),
-                round(row.mean, 3),
-                f"{own.memory:.0%}",
-                f"{row.memory:.0%}",
-                round(row.own_ms_per_step, 2),
-                round(row.ms_per_step, 2),
-            ]
-        )
-    columns = ["policy", "kept", "accuracy", "kvpress", "memory", "kvpress", "ms/step", "kvpress"]
+        own, head = ours[row.policy, row.keep], [row.policy, f"{row.keep:.1%}"]
+        each = [round(own.each_key, 3), round(row.each_key, 3)]
+        answers.append([*head, *each, round(own.mean, 3), round(row.mean, 3)])
+        steps = [round(row.own_ms_per_step, 2), round(row.ms_per_step, 2)]
+        costs.append([*head, f"{own.memory:.0%}", f"{row.memory:.0%}", *steps])
     series = []
     for name in dict.fromkeys(row.policy for row in result.peer):
         own_rows = sorted((r for r in result.peer if r.policy == name), key=lambda row: row.keep)
         both = [ours[name, row.keep] for row in own_rows]
-        series.append((name, [100 * r.memory for r in both], [r.mean for r in both]))
+        series.append((name, [100 * r.memory for r in both], [r.each_key for r in both]))
         x = [100 * r.memory for r in own_rows]
-        series.append((f"{name}, kvpress", x, [r.mean for r in own_rows]))
+        series.append((f"{name}, kvpress", x, [r.each_key for r in own_rows]))
     return [
         Section(
             "Beside kvpress",
@@ -90,11 +108,20 @@ def _peer_blocks(result: "KvBench") -> list[Block]:
             "comes after it; ours go on cutting to the budget.",
             "peer",
         ),
-        Table(columns, rows, caption="Mean accuracy, keys and values of dense, CPU time."),
+        Table(
+            ["policy", "kept", "each key", "kvpress", "families", "kvpress"],
+            answers,
+            caption="Accuracy when every key is asked for once, mean over the families.",
+        ),
+        Table(
+            ["policy", "kept", "memory", "kvpress", "ms per step", "kvpress"],
+            costs,
+            caption="Keys and values, of the dense ones; CPU time of a step.",
+        ),
         Lines(
             "Accuracy against memory, beside kvpress",
             "memory, % of the dense cache",
-            "mean accuracy",
+            "answers to each key",
             series,
             digits=2,
         ),
@@ -107,27 +134,16 @@ def _picture(title: str, x_label: str, rows: "Sequence[Answers]") -> Lines:
     for name in sorted({row.policy for row in rows}):
         own = sorted((row for row in rows if row.policy == name), key=lambda row: row.keep)
         x = [100 * (row.memory if by_memory else row.keep) for row in own]
-        series.append((name, x, [row.mean for row in own]))
+        series.append((name, x, [row.each_key for row in own]))
     series.sort(key=lambda item: -item[2][-1])
-    return Lines(title, x_label, "mean accuracy", series, digits=2)
+    return Lines(title, x_label, "answers to each key", series, digits=2)
 
 
-def _text_table(result: "KvBench") -> Table:
+def _text_table(result: "KvBench", text: str) -> Table:
     return Table(
-        [
-            "text",
-            "policy",
-            "kept",
-            "bits per byte",
-            "KL, nats",
-            "ms per step",
-            "memory",
-            "full steps",
-            "limit",
-        ],
+        ["policy", "kept", "bits per byte", "KL, nats", "ms per step", "memory", "full", "limit"],
         [
             [
-                row.text,
                 row.policy,
                 f"{row.keep:.1%}",
                 round(row.bits_per_byte, 4),
@@ -138,6 +154,7 @@ def _text_table(result: "KvBench") -> Table:
                 f"{row.limit:.2f}x",
             ]
             for row in result.texts
+            if row.text == text
         ],
-        caption="KL: dense law to the policy's. Limit: the speed-up by bytes read alone.",
+        caption=f"The text: {text}.",
     )
