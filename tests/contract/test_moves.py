@@ -325,8 +325,7 @@ def test_gap_closed_is_that_of_the_formula():
     from jeton.retrofit.moves.result import Control
 
     done = {
-        "transplant": {"bits_per_byte": 2.0},
-        "source figures": {"start": 1.0},
+        "transplant": {"bits_per_byte": 2.0, "source_bits_per_byte": 1.0},
         "destination figures": {"domain": {"bits_per_byte": 1.0}},
     }
     assert gap_closed(done, Control(1, 1.0, 0.9, 1.0)) == pytest.approx(0.9)

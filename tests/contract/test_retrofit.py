@@ -22,9 +22,10 @@ from jeton.errors import (
 from jeton.learn.registry import LEARNERS
 from jeton.retrofit.config import RetrofitConfig
 from jeton.retrofit.pipeline import resume, retrofit
+from jeton.retrofit.rehearsal import rehearse
 from jeton.retrofit.result import without_timings
 from jeton.retrofit.stages import regressions
-from jeton.testing.models import tiny_model, tiny_tokenizer
+from jeton.testing.models import tiny_language_model, tiny_model, tiny_tokenizer
 
 HEAL = {
     "cross_entropy.length": "32",
@@ -284,6 +285,17 @@ def test_a_full_disk_is_a_typed_error_and_the_run_resumes(config: RetrofitConfig
     assert not any("partial" in name for name in left), left
     assert "model" not in left
     assert resume(config.out).healing_steps == 4
+
+
+@pytest.mark.parametrize("num_tokens", [0, 40, 700])
+def test_rehearsal_samples_as_much_as_was_asked(num_tokens: int):
+    lm = tiny_language_model("llama")
+    texts = rehearse(lm, num_tokens=num_tokens, seed=3)
+    sampled = sum(len(lm.vocabulary.encode(text)) for text in texts)
+    assert sampled <= num_tokens + 255, "a special token ends a row, so there may be fewer"
+    assert (sampled > 0) == (num_tokens > 0)
+    assert texts == rehearse(lm, num_tokens=num_tokens, seed=3)
+    assert num_tokens == 0 or texts != rehearse(lm, num_tokens=num_tokens, seed=4)
 
 
 def test_a_worse_destination_says_so(config: RetrofitConfig):

@@ -1,5 +1,6 @@
 """What transfer, extend, prune and distill refuse or warn of, as a user meets it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -215,34 +216,59 @@ def test_out_of_memory_goes_on_with_less_and_says_so(
     assert json.loads(found.out)["healing_steps"] == 2
 
 
-def test_ctrl_c_while_healing_ends_with_130_and_resumes_to_the_same_figures(
-    jeton: Jeton, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked += ["--to", "bytes", *SMALL, "--steps", "6", "--control", "--json"]
-    straight = json.loads(jeton(*asked).out)
-    steps = 0
+@contextlib.contextmanager
+def counted_steps(press_at: int = 0) -> Iterator[list[int]]:
+    """Count optimizer steps, and press Ctrl-C in one of them."""
+    steps: list[int] = []
 
-    def press(optimizer: Any, *_: Any) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 3:
+    def note(optimizer: Any, *_: Any) -> None:
+        steps.append(len(steps) + 1)
+        if len(steps) == press_at:
             os.kill(os.getpid(), signal.SIGINT)
 
-    handle = register_optimizer_step_post_hook(press)
-    asked[asked.index("--out") + 1] = str(tmp_path / "killed")
+    handle = register_optimizer_step_post_hook(note)
     try:
-        cut = jeton(*asked)
+        yield steps
     finally:
         handle.remove()
-    assert cut.code == 130, cut.err
-    assert cut.out == ""
+
+
+def test_ctrl_c_while_healing_ends_with_130_and_goes_on_to_the_same_figures(
+    jeton: Jeton, asked: list[str], tmp_path: Path
+) -> None:
+    asked += ["--to", "bytes", *SMALL, "--steps", "6", "--json"]
+    straight = json.loads(jeton(*asked).out)
+    asked[asked.index("--out") + 1] = str(tmp_path / "killed")
+    with counted_steps(press_at=4):
+        cut = jeton(*asked)
+    assert (cut.code, cut.out) == (130, ""), cut.err
     assert "interrupted" in cut.err
-    assert (tmp_path / "killed" / "work" / "healing.pt").is_file()
     assert jeton(*asked).code == 2, "a folder that exists is not begun again"
-    resumed = jeton("transfer", "--resume", str(tmp_path / "killed"), "--json", "-q")
+    with counted_steps() as steps:
+        resumed = jeton("transfer", "--resume", str(tmp_path / "killed"), "--json", "-q")
     assert resumed.code == 0, resumed.err
+    assert len(steps) == 2, "steps that were done are not done again"
     again = json.loads(resumed.out)
     for name in ("source", "destination", "agreement", "bits_per_byte_at_start"):
         assert again[name] == straight[name], name
     assert [p[::2] for p in again["healing"]] == [p[::2] for p in straight["healing"]]
     assert not (tmp_path / "killed" / "work").exists()
+
+
+def test_ctrl_c_in_the_control_goes_on_with_the_steps_that_were_planned(
+    jeton: Jeton, asked: list[str], tmp_path: Path
+) -> None:
+    few = [*SMALL, "--set", "cross_entropy.embeddings_only=0", "--steps", "30", "--control"]
+    with counted_steps(press_at=30 + 4 + 2):  # healing, the plan's probe, two of the control
+        cut = jeton(*asked, "--to", "bytes", *few)
+    assert cut.code == 130, cut.err
+    items = (tmp_path / "out" / "items.jsonl").read_text().splitlines()
+    planned = json.loads(items[-1])
+    assert planned["stage"] == "control plan"
+    planned_steps = planned["outcome"]["num_steps"]
+    assert planned_steps > 2
+    with counted_steps() as steps:
+        resumed = jeton("transfer", "--resume", str(tmp_path / "out"), "--json", "-q")
+    assert resumed.code == 0, resumed.err
+    assert len(steps) == planned_steps - 2
+    assert json.loads(resumed.out)["control"]["steps"] == planned_steps

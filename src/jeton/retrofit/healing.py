@@ -33,12 +33,10 @@ INIT_BYTES = 4_000_000  # text for initializers that learn vectors from it
 
 
 def figures(lm: LanguageModel, texts: Texts, progress: Progress) -> dict[str, Any]:
-    """Return bits per byte on domain, general and starting text, and the model's sizes."""
-    start = bits_per_byte(lm, start_sample(texts), progress=progress)
+    """Return bits per byte on domain and general text, and the model's sizes."""
     return {
         "domain": bits_per_byte(lm, texts.held_out, progress=progress),
         "general": bits_per_byte(lm, texts.general, progress=progress),
-        "start": start.bits_per_byte,
         "num_parameters": lm.num_parameters,
         "num_embeddings": lm.num_embeddings,
         "size_bytes": lm.size_bytes,
@@ -102,13 +100,22 @@ class Healing:
             write_checkpoint(kept, self.rows)
         return model, result
 
-    def bits_at_start(self) -> dict[str, Any]:
-        """Return what the initializer did, and bits per byte before any healing."""
+    def bits_at_start(self, domain_bits: float) -> dict[str, Any]:
+        """Return what the initializer did, and bits per byte of source and destination then.
+
+        Args:
+            domain_bits: Of the source on all of the held-out text, which may be short.
+        """
         model, result = self.transplanted()
         moved = replace(self.source, model=model, vocabulary=self.vocabulary)
-        figure = bits_per_byte(moved, start_sample(self.texts), progress=self.progress)
+        sample = start_sample(self.texts)
+        before = domain_bits
+        if sample != self.texts.held_out:
+            before = bits_per_byte(self.source, sample, progress=self.progress).bits_per_byte
+        after = bits_per_byte(moved, sample, progress=self.progress).bits_per_byte
         return {
-            "bits_per_byte": figure.bits_per_byte,
+            "source_bits_per_byte": before,
+            "bits_per_byte": after,
             "num_copied": result.num_copied,
             "num_composed": result.num_composed,
             "num_fallback": result.num_fallback,
@@ -125,7 +132,7 @@ class Healing:
             "seconds_per_step": seconds,
         }
 
-    def train(self, num_steps: int, checkpoint: Path) -> tuple[Any, HealResult]:
+    def train(self, num_steps: int, checkpoint: Path | None) -> tuple[Any, HealResult]:
         """Return the healed model in float32, and what healing did."""
         inputs = self.inputs(num_steps)
         inputs = replace(inputs, progress=self.progress, checkpoint=checkpoint)

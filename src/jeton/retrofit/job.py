@@ -164,7 +164,8 @@ class Job(ABC, Generic[ConfigT, ResultT]):
             rows=self.work / "rows.pt",
             progress=self.progress,
         )
-        self.stage("transplant", healing.bits_at_start)
+        domain_bits = self.done["source figures"]["domain"]["bits_per_byte"]
+        self.stage("transplant", lambda: healing.bits_at_start(domain_bits))
         steps = self.stage("plan", healing.plan, together=True)["num_steps"]
         save_to = self.model_folder if self.workers.rank == 0 else None
         self.stage("heal", lambda: healing.heal(steps, self.work, save_to), together=True)

@@ -29,8 +29,8 @@ def rehearse(lm: LanguageModel, *, num_tokens: int, seed: int, batch: int = 256)
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.from_numpy(lm.vocabulary.kinds.astype("int64"))
     starts = torch.nonzero(kinds == int(TokenKind.TEXT))[:, 0]
-    batch = min(batch, max(1, num_tokens // 16))
-    length = min(256, max(2, (lm.max_length or 256) - 1))
+    length = min(256, max(2, (lm.max_length or 256) - 1), max(2, num_tokens))
+    batch = min(batch, max(1, -(-num_tokens // length)))
     texts: list[bytes] = []
     while num_tokens > 0:
         picked = torch.randint(len(starts), (batch,), generator=generator)

@@ -151,7 +151,7 @@ def common_fields(done: Mapping[str, Any], general_source: str) -> dict[str, Any
         "num_composed_rows": start["num_composed"],
         "num_fallback_rows": start["num_fallback"],
         "bits_per_byte_at_start": start["bits_per_byte"],
-        "source_bits_per_byte_at_start": done["source figures"]["start"],
+        "source_bits_per_byte_at_start": start["source_bits_per_byte"],
         "healing_steps": healed["num_steps"],
         "healing_seconds": healed["seconds"],
         "healing_bytes": healed["num_bytes"],

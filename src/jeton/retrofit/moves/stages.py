@@ -74,6 +74,7 @@ def gap_closed(done: dict[str, Any], compared: Control | None) -> float | None:
     """Return the share of the zero-shot gap that healing closed, against the control."""
     if compared is None:
         return None
-    before = done["transplant"]["bits_per_byte"] - done["source figures"]["start"]
+    start = done["transplant"]
+    before = start["bits_per_byte"] - start["source_bits_per_byte"]
     after = done["destination figures"]["domain"]["bits_per_byte"] - compared.bits_per_byte
     return 1 - after / before if before > 0 else None
