@@ -23,6 +23,8 @@ MOVES = ("transfer", "extend", "prune", "distill")
 JOBS = ("retrofit", *MOVES)
 VERBS = (
     *JOBS,
+    "hypernetwork",
+    "dynamic",
     "audit",
     "atlas",
     "score",
@@ -409,3 +411,19 @@ def test_generate_under_a_policy(jeton: Jeton) -> None:
         found = jeton("generate", *options, *policy, *drafter)
         assert found.code == 0, found.err
         assert found.out.splitlines()[0] == plain.out.splitlines()[0]
+
+
+def test_dynamic_prints_what_joined_tokens_save(jeton: Jeton, prose: Path) -> None:
+    prose.write_text("The ferry left at a quarter past six. It had rained.\n" * 9, "utf-8")
+    asked = ["dynamic", "starter", "--text", str(prose), "--read", "60", "--scored", "10", "-q"]
+    found = jeton(
+        *asked, "--merges", "0", "--merges", "9", "--set", "dynamic.keep_last=5", "--json"
+    )
+    assert found.code == 0, found.err
+    none, some = json.loads(found.out)["points"]
+    assert none["reduction"] == 0 and none["cosine"] == pytest.approx(1)
+    assert 0.1 < some["reduction"] < 0.9 and some["bits_per_byte"] > none["bits_per_byte"]
+    plain = jeton(*asked, "--network", "mean", "--merges", "9")
+    assert plain.code == 0 and "tokens saved" in plain.out
+    missing = jeton("dynamic", "starter-draft", "--text", str(prose))
+    assert missing.code == 2 and "jeton hypernetwork" in missing.err

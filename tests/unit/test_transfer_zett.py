@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from jeton.core.vocabulary import Vocabulary
+from jeton.core.vocabulary import Vocabulary, load_vocabulary
 from jeton.errors import (
     CheckpointError,
     ConfigError,
@@ -15,8 +16,9 @@ from jeton.errors import (
     TokenizerMismatchError,
     UnsupportedModelError,
 )
-from jeton.starter import library_files
+from jeton.starter import hypernetwork_path, library_files, starter_path
 from jeton.testing.models import tiny_language_model, tiny_model, tiny_tokenizer
+from jeton.transfer.contract import InitInput
 from jeton.transfer.hypernetwork import (
     Hypernetwork,
     HypernetworkConfig,
@@ -24,6 +26,8 @@ from jeton.transfer.hypernetwork import (
     load_hypernetwork,
     pad_parts,
 )
+from jeton.transfer.initializers.mean import Mean
+from jeton.transfer.initializers.zett import Zett
 from jeton.transfer.sentinel import Key, lock_model
 from jeton.transfer.zett_training import ZettTraining, train_hypernetwork
 
@@ -228,3 +232,31 @@ def test_what_a_hypernetwork_cannot_be_trained_for_is_refused(texts: list[str]):
     embedding.weight = torch.nn.Parameter(embedding.weight.to(torch.int8), requires_grad=False)
     with pytest.raises(UnsupportedModelError, match="quantised"):
         train_hypernetwork(lm.model, lm.vocabulary, texts, ZettTraining(**SMALL))
+
+
+def test_the_starter_model_has_a_network_of_its_own():
+    source = load_vocabulary(starter_path())
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("s", "e"), ("se", "l"), ("sel", "f"), ("self", "."), ("self.", "self")]
+    ids = {token: i for i, token in enumerate([*alphabet, *map("".join, merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    vocabulary = Vocabulary.from_tokenizer_json(tokenizer.to_str())
+    rows = torch.randn(source.vocab_size, 256, generator=torch.Generator().manual_seed(0)) / 4
+    given = InitInput(source, vocabulary, rows)
+    result = Zett().initialize(given)
+    named = Zett(str(hypernetwork_path())).initialize(given)
+    assert torch.equal(result.input_embeddings, named.input_embeddings)
+    plain = Mean().initialize(given)
+    assert plain.num_composed > 0
+    assert not torch.allclose(result.input_embeddings, plain.input_embeddings, atol=0.05)
+    for other in (
+        InitInput(vocabulary, source, rows[: vocabulary.vocab_size]),
+        InitInput(source, vocabulary, rows[:, :64]),  # the draft has the same vocabulary
+    ):
+        with pytest.raises(ConfigError, match="no hypernetwork") as caught:
+            Zett().initialize(other)
+        assert "jeton hypernetwork" in str(caught.value.__notes__)
+    with pytest.raises(TokenizerMismatchError, match="256 numbers"):
+        Zett(str(hypernetwork_path())).initialize(InitInput(source, vocabulary, rows[:, :64]))

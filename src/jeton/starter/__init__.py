@@ -27,6 +27,11 @@ def starter_path(name: str = "starter") -> Path:
     return folder
 
 
+def hypernetwork_path() -> Path:
+    """Return the folder of the network that predicts the starter model's rows (ZeTT)."""
+    return _HERE / "hypernetwork"
+
+
 def general_text_path() -> Path:
     """Return a short English prose sample, written for this project and never trained on."""
     return _HERE / "general.txt"

@@ -11,6 +11,7 @@ that the cache does not hold; the forward of the model is shorter by what was jo
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from jeton.core.joining import check_joining, join_pairs, joins_of
 from jeton.errors import ConfigError, TokenizerMismatchError
 from jeton.lm.load import LanguageModel
 from jeton.transfer.embeddings import input_scale, rows_of
-from jeton.transfer.hypernetwork import Hypernetwork, fingerprint
+from jeton.transfer.hypernetwork import Hypernetwork, fingerprint, network_for
 
 Ids = NDArray[np.int64]
 
@@ -242,3 +243,23 @@ class DynamicReader:
             padded[index, longest - len(own) :] = own
             mask[index, longest - len(own) :] = 1
         return {"inputs_embeds": padded, "attention_mask": mask}
+
+
+def reader_for(
+    lm: LanguageModel, network: str | Path = "", options: DynamicOptions | None = None
+) -> DynamicReader:
+    """Return a reader for a model.
+
+    Args:
+        lm: The model; not changed.
+        network: Folder of its hypernetwork; "" for the one that comes with jeton, for the starter
+            model and its fine-tunes; "mean" for the mean of the parts.
+        options: None takes the defaults.
+    Raises:
+        ConfigError, InputError, CheckpointError, TokenizerMismatchError: no network, or none that
+            fits.
+    """
+    if str(network) == "mean":
+        return DynamicReader(lm, None, options)
+    columns = rows_of(lm.model, lm.vocabulary).shape[1]
+    return DynamicReader(lm, network_for(lm.vocabulary, columns, network), options)

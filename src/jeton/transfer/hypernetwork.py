@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from jeton.core.run import write_atomically
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import CheckpointError, ConfigError, InputError, TokenizerMismatchError
+from jeton.starter import hypernetwork_path
 
 KIND = "zett-hypernetwork"
 _BLOCK = 2048  # tokens per forward when a whole vocabulary is predicted
@@ -166,6 +167,43 @@ def load_hypernetwork(folder: str | Path, source: Vocabulary) -> Hypernetwork:
             hint="it serves its base model and that model's fine-tunes, with the same tokenizer",
         )
     return network.eval()
+
+
+def network_for(source: Vocabulary, columns: int, folder: str | Path = "") -> Hypernetwork:
+    """Return the hypernetwork for a model, the one that comes with jeton where none is named.
+
+    Args:
+        source: Vocabulary of the model.
+        columns: Of its rows, see `HypernetworkConfig`.
+        folder: Of the network; empty for that of the starter model and its fine-tunes.
+    Raises:
+        ConfigError: none is named, and none comes with jeton for such a model.
+        TokenizerMismatchError: it was trained for another vocabulary or width.
+    """
+    network = load_hypernetwork(folder, source) if folder else _shipped(source, columns)
+    if network is None:
+        raise ConfigError(
+            "there is no hypernetwork that was trained for the source model",
+            hint="train one with `jeton hypernetwork MODEL --text DIR --out NET` and name it",
+        )
+    if columns != network.config.columns:
+        raise TokenizerMismatchError(
+            f"the hypernetwork predicts rows of {network.config.columns} numbers, the model "
+            f"has {columns}",
+            hint="give the network of this model's base",
+        )
+    return network
+
+
+def _shipped(source: Vocabulary, columns: int) -> Hypernetwork | None:
+    """Return the starter model's network, when this is such a model."""
+    folder = hypernetwork_path()
+    try:
+        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:  # installed without the data
+        return None
+    fits = (document["source"], document["columns"]) == (fingerprint(source), columns)
+    return load_hypernetwork(folder, source) if fits else None
 
 
 def fingerprint(vocabulary: Vocabulary) -> str:

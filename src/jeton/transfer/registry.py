@@ -138,9 +138,10 @@ INITIALIZERS = Registry(
             summary="a trained hypernetwork predicts the rows of any tokenizer",
             paper=Paper("Zero-Shot Tokenizer Transfer", 2024, "https://arxiv.org/abs/2405.07883"),
             verified=Verification.SMALL,
-            evidence="python bench/transfer.py",
+            evidence="python recipes/transfer/hypernetwork.py measure",
             cost="one small forward per new token; the network is trained once per base model",
-            needs="--set zett.hypernetwork=DIR, from `jeton hypernetwork`",
+            needs="for models other than the starter --set zett.hypernetwork=DIR, from "
+            "`jeton hypernetwork`",
         ),
         "combiner": Row(
             target="jeton.transfer.initializers.combiner:Combiner",

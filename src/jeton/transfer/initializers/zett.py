@@ -11,10 +11,9 @@ from typing import ClassVar
 
 import torch
 
-from jeton.errors import ConfigError, TokenizerMismatchError
 from jeton.transfer.contract import InitInput, InitResult
 from jeton.transfer.embeddings import side_by_side
-from jeton.transfer.hypernetwork import load_hypernetwork
+from jeton.transfer.hypernetwork import network_for
 from jeton.transfer.matching import match_tokens
 from jeton.transfer.rows import compose
 
@@ -24,7 +23,8 @@ class Zett:
     """Options.
 
     Attributes:
-        hypernetwork: Folder of a network trained for the source model or for its base.
+        hypernetwork: Folder of a network trained for the source model or for its base; empty
+            takes the one that comes with jeton, for the starter model and its fine-tunes.
     """
 
     hypernetwork: str = ""
@@ -34,23 +34,12 @@ class Zett:
 
     def initialize(self, inputs: InitInput) -> InitResult:
         """Return the destination matrices; see the module's text."""
-        if not self.hypernetwork:
-            raise ConfigError(
-                "zett needs a hypernetwork that was trained for the source model",
-                hint="jeton hypernetwork MODEL --text DIR --out NET, then --set hypernetwork=NET",
-            )
-        network = load_hypernetwork(self.hypernetwork, inputs.source)
         num_used = inputs.source.vocab_size
         output = inputs.output_embeddings
         rows = side_by_side(
             inputs.input_embeddings[:num_used], None if output is None else output[:num_used]
         )
-        if rows.shape[1] != network.config.columns:
-            raise TokenizerMismatchError(
-                f"the hypernetwork predicts rows of {network.config.columns} numbers, the model "
-                f"has {rows.shape[1]}",
-                hint="give the network of this model's base",
-            )
+        network = network_for(inputs.source, rows.shape[1], self.hypernetwork)
         matches = match_tokens(inputs.source, inputs.destination)
         result = compose(inputs, matches, {})
         new = [i for i, match in enumerate(matches) if not match.is_shared and match.source_ids]
