@@ -3,10 +3,10 @@
     python recipes/transfer/hypernetwork.py train --data FOLDER --out NET
     python recipes/transfer/hypernetwork.py measure --network NET --data FOLDER [--tokenizer DIR]
 
-`train` (38 minutes on a shared core; a killed run continues) reads what the starter model read: buckets 1 to 5
-of the standard library, and the English books of `FOLDER/corpora/en` but the two that stay held
-out. Without --data it reads the library alone. It writes NET in float32, and NET/half, the one that
-the package ships, in float16.
+`train` (38 minutes on a shared core; a killed run continues) reads what the starter model read:
+buckets 1 to 5 of the standard library, and the English books of `FOLDER/corpora/en` but the two
+that stay held out. Without --data it reads the library alone. It writes NET in float32, and
+NET/half, as the package ships it, in float16.
 
 `measure` prints JSON lines: bits per byte on Python (bucket 0) and English (a held-out book, with
 --data), right after the move and after CPU-seconds of healing, onto vocabularies that the training
