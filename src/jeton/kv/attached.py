@@ -50,6 +50,7 @@ class Attached:
         self.layers: dict[int, Layer] = {}
         self._budgets = list(budgets) if budgets is not None else None
         self._made: list[Layer] = []
+        self._is_active = True
         self._is_reading = False
 
     @contextmanager
@@ -86,6 +87,11 @@ class Attached:
         """Return what a `Runner` takes as its `cache`."""
 
         def make(config: PreTrainedConfig, max_length: int) -> PolicyCache:
+            if not self._is_active or config is not self.config:
+                raise ConfigError(
+                    "the cache belongs to a policy that is not attached to this model",
+                    hint="make the Runner of that model, inside of `with attach(model, policy)`",
+                )
             return PolicyCache(config, max_length, self._make_layer, self.track, self.native_name)
 
         return make
@@ -134,7 +140,8 @@ class Attached:
         return cache
 
     def release(self) -> None:
-        """Let the caches made here refuse further tokens."""
+        """Let the caches made here refuse further tokens, and make no others."""
+        self._is_active = False
         for layer in self._made:
             layer.is_active = False
 
@@ -178,8 +185,12 @@ def attach(
     )
 
     def before(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if kwargs.get("use_cache") is not False:
-            kwargs["past_key_values"] = attached.fill(kwargs.get("past_key_values"))
+        if kwargs.get("use_cache") is False:
+            raise ConfigError(
+                "without a cache a policy has nothing to decide on",
+                hint="leave out use_cache=False, or call the model outside of `attach`",
+            )
+        kwargs["past_key_values"] = attached.fill(kwargs.get("past_key_values"))
         return args, kwargs
 
     handle = model.register_forward_pre_hook(before, with_kwargs=True)

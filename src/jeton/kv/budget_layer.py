@@ -347,16 +347,3 @@ class BudgetLayer(PolicyLayer):
         other._new_mass, other.window = [], self.window.fork()
         other.is_decoding = False
         return other
-
-    def reset(self) -> None:
-        """Forget everything, the memory too: a prompt needs another size than decoding."""
-        self._clear()
-        self._reset_rows()
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Refuse.
-
-        Raises:
-            ConfigError: always.
-        """
-        self._refuse_beams()

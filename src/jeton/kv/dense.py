@@ -16,6 +16,7 @@ from jeton.kv.memory import chunk_error
 from jeton.lm.cache import SlotCache, SlotLayer, make_cache
 
 _UNLIMITED = 1 << 40
+_CALLED_NO_DECODER = {"gpt_neox", "gpt_neox_japanese"}  # decoders, whatever their config says
 
 
 class DenseLayer(SlotLayer):
@@ -93,12 +94,19 @@ class Cache(NativeCache):
                 limit when None.
         Raises:
             ConfigError: `max_length` is below 1.
-            UnsupportedModelError: the layers are not all plain attention, full or sliding.
+            UnsupportedModelError: an encoder, or the layers are not all plain attention, full or
+                sliding.
         """
         decoder = config.get_text_config(decoder=True)
         if getattr(config, "is_encoder_decoder", False):
             raise UnsupportedModelError(
                 f"{config.model_type} is an encoder-decoder; this cache is for decoders"
+            )
+        is_encoder = getattr(decoder, "is_decoder", None) is False
+        if is_encoder and decoder.model_type not in _CALLED_NO_DECODER:
+            raise UnsupportedModelError(
+                f"{decoder.model_type} is an encoder; this cache is for decoders",
+                hint="set is_decoder=True in its config, if it is to write text",
             )
         if max_length is not None and max_length < 1:
             raise ConfigError(f"max_length must be at least 1, got {max_length}")

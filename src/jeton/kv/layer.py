@@ -99,6 +99,10 @@ class PolicyLayer(DynamicLayer):
         self.prompt_end = self.seen
 
     @abstractmethod
+    def _reset_rows(self) -> None:
+        """Hold no rows."""
+
+    @abstractmethod
     def commit(self, nodes: list[int]) -> None:
         """Keep these of the new tokens, a path of their tree."""
 
@@ -181,8 +185,26 @@ class PolicyLayer(DynamicLayer):
                 hint="use jeton's own loop: jeton generate --kv NAME --drafter NAME",
             )
 
-    def _refuse_beams(self) -> None:
+    def reset(self) -> None:
+        """Forget everything, the memory too: a prompt needs another size than decoding."""
+        self._clear()
+        self._reset_rows()
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Refuse.
+
+        Raises:
+            ConfigError: always.
+        """
         raise ConfigError("this policy knows no beams", hint="take greedy decoding or sampling")
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Refuse, as with beams."""
+        self.reorder_cache(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Refuse, as with beams."""
+        self.reorder_cache(torch.tensor([repeats]))
 
 
 def visible(mask: Tensor) -> Tensor:

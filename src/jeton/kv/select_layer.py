@@ -285,16 +285,3 @@ class SelectLayer(PolicyLayer):
         other._states = dict(self._states)
         other._node_states, other._gathered, other._memos = {}, {}, {}
         return other
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._clear()
-        self._reset_rows()
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Refuse.
-
-        Raises:
-            ConfigError: always.
-        """
-        self._refuse_beams()

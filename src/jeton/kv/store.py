@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-_FIRST_CAPACITY = 256
+from jeton.lm.cache import grown_capacity
+
+_MOST_SPARE = 4096  # rows: a long prompt is cut after it, twice its size would be in vain
 
 
 class Store:
@@ -51,7 +53,7 @@ class Store:
         """Write new rows; their positions are the caller's to fill in."""
         end = self.used + keys.shape[2]
         if end > self.capacity:
-            self._resize(max(end, min(2 * end, end + 4096), _FIRST_CAPACITY))
+            self._resize(grown_capacity(end, end + _MOST_SPARE))
         self.keys[:, :, self.used : end] = keys
         self.values[:, :, self.used : end] = values
         if self.mass is not None:

@@ -30,6 +30,16 @@ _PLAIN_LAYER_TYPES = {"full_attention", "sliding_attention"}
 _FIRST_CAPACITY = 256  # rows; one doubling more or less is noise against a prefill
 
 
+def grown_capacity(needed: int, most: int) -> int:
+    """Return the rows to allocate when `needed` no longer fit: double, up to `most`.
+
+    Example:
+        >>> grown_capacity(3, 4096), grown_capacity(300, 4096), grown_capacity(5000, 4096)
+        (256, 600, 5000)
+    """
+    return max(needed, min(max(2 * needed, _FIRST_CAPACITY), most))
+
+
 class SlotLayer(DynamicLayer):
     """Keys and values of one layer in preallocated rows; row i holds the token of slot i.
 
@@ -116,8 +126,7 @@ class SlotLayer(DynamicLayer):
 
     def _grow(self, key_states: Tensor, value_states: Tensor, needed: int) -> None:
         """Move to rows of double capacity, up to `max_length` unless a tree needs more."""
-        old = self.keys.shape[-2] if self.is_initialized else 0
-        capacity = max(needed, min(max(2 * old, 2 * needed, _FIRST_CAPACITY), self._max_length))
+        capacity = grown_capacity(needed, self._max_length)
         # Zeros, since rows that are masked out must still be finite.
         sizes = [(*part.shape[:2], capacity, part.shape[-1]) for part in (key_states, value_states)]
         if sizes[0] == sizes[1]:
