@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types imports docs bench bench-learn bench-kv check clean
+.PHONY: demo test lint types imports docs bench bench-learn bench-kv kv-page check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/jeton demo --out demo
@@ -32,12 +32,24 @@ check: lint types imports docs test
 bench: $(VENV)/.dev
 	for room in $(filter-out bench/kvpress_peer.py,$(wildcard bench/*.py)); do $(BIN)/python $$room --quick || exit 1; done
 
+KV_PEERS = snapkv,adakv,h2o,tova,keydiff,streaming,knorm,random
+KV_KEEP = 0.125,0.25,0.5
+
 # kvpress needs transformers below 5.3: its own environment, called as a process.
 bench-kv: $(VENV)/.dev
 	test -x .venv-kvpress/bin/python || $(PYTHON) -m venv .venv-kvpress
 	.venv-kvpress/bin/python -m pip -q install torch==2.13.0
 	.venv-kvpress/bin/python -m pip -q install 'transformers<5.3' kvpress==0.5.5
 	$(BIN)/python bench/kv.py
+	$(BIN)/jeton bench kv --policies $(KV_PEERS) --keep $(KV_KEEP) --no-text \
+		--peer .venv-kvpress/bin/python --html .venv-kvpress/peer.html
+
+# The tables and pictures of docs/kv.md.
+kv-page: $(VENV)/.dev
+	$(BIN)/jeton bench kv --policies all --keep $(KV_KEEP) -q --json > .venv-kvpress/run.json
+	$(BIN)/jeton bench kv --policies $(KV_PEERS) --keep $(KV_KEEP) --no-text -q --json \
+		--peer .venv-kvpress/bin/python > .venv-kvpress/peer.json
+	$(BIN)/python recipes/kv/page.py .venv-kvpress/run.json .venv-kvpress/peer.json
 
 # The full comparison of learn, with gigatoken in an environment of its own.
 bench-learn: $(VENV)/.dev

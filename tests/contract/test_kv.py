@@ -45,6 +45,22 @@ def test_families_are_reached_or_cleanly_refused():
     assert not {"gptj", "bloom", "mpt", "codegen", "mamba"} & reached
 
 
+def test_policies_that_claim_it_rank_as_their_papers_say():
+    model, contexts = chain_model(), draw_contexts(4, 512, seed=5)
+    small = {"sinks": 4, "recent": 16}
+
+    def right(name, **options):
+        with attach(model, create_policy(name, budget=128, options={**small, **options})):
+            return ask(model, contexts, EACH_KEY)
+
+    heavy, window = right("h2o"), right("streaming", recent=1)
+    assert right("tokenselect") == 1.0
+    assert right("page_bounds") > 0.9
+    assert right("a2sf") > heavy + 0.1
+    assert right("keyformer") > heavy + 0.1
+    assert right("recycled_attention") > heavy > window + 0.1
+
+
 @pytest.mark.parametrize("budget", [128, 64])
 def test_baselines_are_where_they_must_be(budget):
     model, contexts = chain_model(), draw_contexts(4, 512, seed=5)

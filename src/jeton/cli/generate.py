@@ -245,12 +245,12 @@ def _run(
     from jeton.report.decoding_page import GenerationReport
 
     sampling = options["sampling"]
-    stream = _Stream(data) if is_streamed else None
     with (
         packed(lm.model, lean=policy is None),
         runner_under(lm, policy, chunk=prefill_chunk) as runner,
         deferred_interrupt() as interrupt,
     ):
+        stream = _Stream(data) if is_streamed else None  # the policy has refused what it must
         if drafter == "auto" and cost is None:
             cost = measure_cost(lm.model, (1, 4, 8, 16), repeats=3)
         chosen = None if drafter == "none" else create_drafter(drafter, of_drafter, cost=cost)

@@ -54,19 +54,19 @@ def _answer_tables(result: "KvBench", families: list[str]) -> list[Block]:
     """Return what each policy keeps of the answers, and the same by family."""
     ranked = sorted(result.answers, key=lambda row: (-row.keep, -row.each_key))
     size = f"{result.contexts} contexts of {result.length} tokens."
-    means: list[list[str | float]] = [
+    means: list[list[str]] = [
         [
             row.policy,
             f"{row.keep:.1%}",
-            round(row.each_key, 3),
-            round(row.mean, 3),
+            f"{row.each_key:.3f}",
+            f"{row.mean:.3f}",
             f"{row.memory:.0%}",
             "" if row.full_steps is None else f"{row.full_steps:.0%}",
         ]
         for row in ranked
     ]
-    parts: list[list[str | float]] = [
-        [row.policy, f"{row.keep:.1%}", *(round(row.accuracy[name], 2) for name in families)]
+    parts: list[list[str]] = [
+        [row.policy, f"{row.keep:.1%}", *(f"{row.accuracy[name]:.2f}" for name in families)]
         for row in ranked
     ]
     return [
@@ -86,13 +86,13 @@ def _answer_tables(result: "KvBench", families: list[str]) -> list[Block]:
 def _peer_blocks(result: "KvBench") -> list[Block]:
     """Return our policies and those of kvpress side by side."""
     ours = {(row.policy, row.keep): row for row in result.answers}
-    answers: list[list[str | float]] = []
-    costs: list[list[str | float]] = []
+    answers: list[list[str]] = []
+    costs: list[list[str]] = []
     for row in result.peer:
         own, head = ours[row.policy, row.keep], [row.policy, f"{row.keep:.1%}"]
-        each = [round(own.each_key, 3), round(row.each_key, 3)]
-        answers.append([*head, *each, round(own.mean, 3), round(row.mean, 3)])
-        steps = [round(row.own_ms_per_step, 2), round(row.ms_per_step, 2)]
+        pairs = (own.each_key, row.each_key, own.mean, row.mean)
+        answers.append([*head, *(f"{part:.3f}" for part in pairs)])
+        steps = [f"{row.own_ms_per_step:.2f}", f"{row.ms_per_step:.2f}"]
         costs.append([*head, f"{own.memory:.0%}", f"{row.memory:.0%}", *steps])
     series = []
     for name in dict.fromkeys(row.policy for row in result.peer):
@@ -146,9 +146,9 @@ def _text_table(result: "KvBench", text: str) -> Table:
             [
                 row.policy,
                 f"{row.keep:.1%}",
-                round(row.bits_per_byte, 4),
-                round(row.kl_nats, 4),
-                round(row.ms_per_step, 2),
+                f"{row.bits_per_byte:.4f}",
+                f"{row.kl_nats:.4f}",
+                f"{row.ms_per_step:.2f}",
                 f"{row.memory:.0%}",
                 "" if row.full_steps is None else f"{row.full_steps:.0%}",
                 f"{row.limit:.2f}x",
