@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -16,6 +17,7 @@ from jeton.errors import (
     TokenizerMismatchError,
     UnsupportedModelError,
 )
+from jeton.lm.load import LanguageModel
 from jeton.starter import hypernetwork_path, library_files, starter_path
 from jeton.testing.models import tiny_language_model, tiny_model, tiny_tokenizer
 from jeton.transfer.contract import InitInput
@@ -29,6 +31,8 @@ from jeton.transfer.hypernetwork import (
 from jeton.transfer.initializers.mean import Mean
 from jeton.transfer.initializers.zett import Zett
 from jeton.transfer.sentinel import Key, lock_model
+from jeton.transfer.tokenizer_sampling import TokenizerSampler
+from jeton.transfer.transplant import transplant
 from jeton.transfer.zett_training import ZettTraining, train_hypernetwork
 
 SMALL = {"min_vocab": 300, "max_vocab": 400, "batch": 2, "length": 32, "width": 16}
@@ -52,6 +56,7 @@ def network_for(vocabulary: Vocabulary, columns: int = 12) -> Hypernetwork:
             HypernetworkConfig(columns, fingerprint(vocabulary), width=8, num_layers=1)
         )
         torch.nn.init.normal_(network.leave.weight)
+        torch.nn.init.normal_(network.place)
     return network.eval()
 
 
@@ -74,6 +79,8 @@ def test_padding_and_order_do_not_change_a_prediction(vocabulary: Vocabulary):
     assert torch.equal(together[1], rows[3])  # one part: the row itself
     torch.testing.assert_close(together[3], rows[:12].mean(0))  # longer than the network sees
     assert not torch.allclose(together[2], rows[[4, 5]].mean(0))
+    middle = network.predict(rows, [[1, 9, 2, 4]])[0]
+    assert not torch.allclose(together[0], middle, atol=1e-3), "the order says nothing"
     assert pad_parts([[1], [2, 3]]).tolist() == [[1, -1], [2, 3]]
 
 
@@ -203,19 +210,68 @@ class ScaledHead(torch.nn.Linear):
         return 2 * super().forward(given)
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gpt2", "opt", "untied with a bias"])
-def test_training_works_in_every_kind_of_family(family: str, texts: list[str]):
-    is_biased = family == "untied with a bias"
-    lm = tiny_language_model("llama" if is_biased else family)
-    if is_biased:
+def model_of(family: str) -> LanguageModel:
+    """A tiny model; "biased" is untied and has an output bias."""
+    lm = tiny_language_model("llama" if family == "biased" else family)
+    if family == "biased":
         head = lm.model.get_output_embeddings()
         generator = torch.Generator().manual_seed(0)
         head.bias = torch.nn.Parameter(torch.randn(head.weight.shape[0], generator=generator))
-    options = ZettTraining(steps=2, warmup_steps=1, num_layers=1, **SMALL)
-    network, result = train_hypernetwork(lm.model, lm.vocabulary, [texts[0][:25_000]], options)
-    assert result.steps == 3
-    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    return lm
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt2", "opt", "biased"])
+def test_training_begins_as_the_mean_of_the_parts(family: str, texts: list[str]):
+    lm, texts = model_of(family), [texts[0][:25_000]]
+    lm.model.requires_grad_(True).get_input_embeddings().requires_grad_(False)
+    options = {"steps": 2, "warmup_steps": 0, "num_layers": 1, "negatives": 9999, **SMALL}
+    network, result = train_hypernetwork(lm.model, lm.vocabulary, texts, ZettTraining(**options))
     assert network.leave.weight.abs().sum() > 0, "nothing was learned"
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    needed = {p.requires_grad for p in lm.model.parameters()}
+    assert needed == {True, False}, "the model's flags were not restored"
+
+    sampled = TokenizerSampler(lm.vocabulary, texts, 300, 400, 0.3).sample(0, 0)
+    starts = np.random.default_rng([0, 3, 0]).integers(0, len(sampled.stream) - 33, 2)
+    batch = torch.stack([sampled.stream[start : start + 33] for start in starts])
+    moved, _ = transplant(lm.model, lm.vocabulary, sampled.vocabulary, Mean())
+    with torch.inference_mode():
+        logits = moved(input_ids=batch[:, :-1]).logits.flatten(0, 1)
+    nats = torch.nn.functional.cross_entropy(logits, batch[:, 1:].flatten(), reduction="sum")
+    size = sum(map(len, (sampled.vocabulary.bytes_of(row.tolist()) for row in batch[:, 1:])))
+    assert result.curve[0][1] == pytest.approx(float(nats) / size / np.log(2), rel=1e-4)
+
+
+def test_drawn_types_stand_for_all_and_own_rows_are_kept_in_mind(texts: list[str]):
+    lm = model_of("llama")
+    weights, bits = [], []
+    for changed in ({"negatives": 9999}, {"negatives": 60}, {"negatives": 60, "mimic": 5.0}):
+        options = {"steps": 1, "warmup_steps": 0, "num_layers": 1, **SMALL, **changed}
+        network, result = train_hypernetwork(
+            lm.model, lm.vocabulary, [texts[0][:25_000]], ZettTraining(**options)
+        )
+        weights.append(network.leave.weight.detach())
+        bits.append(result.curve[0][1])
+    assert bits[1] == pytest.approx(bits[0], rel=0.06) and bits[1] != bits[0]
+    assert bits[2] == bits[1] and not torch.equal(weights[2], weights[1])
+
+
+def test_sampled_tokenizers_differ_and_the_source_can_spell_them():
+    lacking = Tokenizer(
+        models.BPE(vocab={"a": 0, "b": 1, "\u0120": 2, "ab": 3}, merges=[("a", "b")])
+    )
+    lacking.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    lacking.decoder = decoders.ByteLevel()
+    source = Vocabulary.from_tokenizer_json(lacking.to_str())
+    texts = ["ab abba c " * 300, "baab aab bab " * 300]
+    sampler = TokenizerSampler(source, texts, 262, 270, 0.5)
+    found = [sampler.sample(1, number) for number in range(6)]
+    for sampled in found:
+        assert all(sampled.matches[i].source_ids for i in sampled.stream.tolist())
+        data = sampled.vocabulary.bytes_of(sampled.stream.tolist())
+        assert b"abba" in data and b"c" not in data
+    assert torch.equal(found[0].stream, sampler.sample(1, 0).stream)
+    assert {s.vocabulary.model_kind for s in found} > {found[0].vocabulary.model_kind}
 
 
 def test_what_a_hypernetwork_cannot_be_trained_for_is_refused(texts: list[str]):
