@@ -47,6 +47,22 @@ def test_the_answers_of_the_peer_stand_beside_ours(fake, tmp_path):
     assert "0.375" in page
 
 
+def test_what_was_measured_before_an_interrupt_is_kept():
+    policies = {"first": _streaming, "second": _streaming}
+    asked = iter([False, True])
+    rows = run_chains(
+        policies, keeps=[0.5], length=128, num_contexts=1, stop_when=lambda: next(asked)
+    )
+    assert [row.policy for row in rows] == ["dense", "first"]
+    page = render_html(kv_document(KvBench(128, 1, "none", rows, [], is_complete=False)))
+    assert "interrupted before the end" in page
+
+
+def test_a_budget_that_cannot_be_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match="budget of 2 tokens"):
+        run_chains({"streaming": _streaming}, keeps=[0.5, 0.02], length=128, num_contexts=1)
+
+
 def test_an_environment_without_kvpress_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no working kvpress"):
         check_peer(sys.executable)

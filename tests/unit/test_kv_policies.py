@@ -1,6 +1,7 @@
 """Worked examples of every policy, and what they refuse."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,26 @@ def test_evicted_rows_are_as_masked_ones():
             cache = output.past_key_values
             found.append(output.logits[0, -1])
     assert float((torch.stack(found[1:]) - wanted.detach()).abs().max()) < 1e-9
+
+
+def test_defaults_are_those_of_the_papers():
+    assert create_policy("h2o", budget=100).recent == 50
+    assert create_policy("keyformer", budget=100).recent == 30
+    wide = create_policy("tokenselect")
+    assert (wide.budget, wide.sinks, wide.recent) == (128 + 2048 + 512, 128, 512)
+    assert create_policy("snapkv").window == create_policy("adakv").window == 64
+    assert create_policy("tova").window == 1
+
+
+def test_keyformer_warms_up_to_twice_the_temperature():
+    policy = create_policy("keyformer")
+    assert [policy.temperature(step) for step in (0, 10, 100, 1000)] == [1.0, 1.1, 2.0, 2.0]
+
+
+def test_keyformer_adds_standard_gumbel_noise():
+    noise = create_policy("keyformer").noise(0, 4, 20_000)
+    assert abs(float(noise.mean()) - 0.5772) < 0.02  # Euler's constant
+    assert abs(float(noise.var()) - math.pi**2 / 6) < 0.05
 
 
 def test_adakv_divides_the_budget_and_saves_the_memory():

@@ -9,7 +9,7 @@ from jeton.cli.common import check_page, plain_warnings, print_json, progress_fo
 from jeton.errors import ConfigError, UnknownMethodError
 
 if TYPE_CHECKING:
-    from jeton.kv.harness import Factory, KvBench
+    from jeton.kv.harness import Factory, KvBench, TextFigures
 
 EPILOG = """
 Examples:
@@ -47,6 +47,7 @@ def bench(
     check_page(html)
     keeps = _keeps(keep)
     factories = _factories(policies)
+    from jeton.core.run import deferred_interrupt
     from jeton.kv.harness import KvBench, run_chains
 
     if peer is not None:
@@ -54,32 +55,41 @@ def bench(
 
         check_peer(peer)
 
-    progress = progress_for(quiet)
-    answers = run_chains(
-        factories,
-        keeps=keeps,
-        length=length,
-        num_contexts=contexts,
-        seed=seed,
-        progress=progress,
-    )
-    texts = []
-    if text:
-        from jeton.kv.harness import run_text
-        from jeton.lm.load import load_model
-
-        lm = load_model("starter", dtype="float32")
-        real = {name: make for name, make in factories.items() if name not in _BASELINES}
-        texts = run_text(lm.model, _texts(lm), real, keeps=keeps, progress=progress)
+    size: dict[str, Any] = {
+        "keeps": keeps,
+        "length": length,
+        "num_contexts": contexts,
+        "seed": seed,
+    }
+    with deferred_interrupt() as interrupt:
+        watch: dict[str, Any] = {
+            "progress": progress_for(quiet),
+            "stop_when": lambda: interrupt.requested,
+        }
+        answers = run_chains(factories, **size, **watch)
+        texts = _run_text(factories, keeps, watch) if text and not interrupt.requested else []
     theirs = []
-    if peer is not None:
+    if peer is not None and not interrupt.requested:
         from jeton.kv.peer import run_peer
 
-        theirs = run_peer(
-            peer, factories, keeps=keeps, length=length, num_contexts=contexts, seed=seed
-        )
-    result = KvBench(length, contexts, "starter", answers, texts, theirs)
+        theirs = run_peer(peer, factories, **size)
+    done = not interrupt.requested
+    result = KvBench(length, contexts, "starter", answers, texts, theirs, is_complete=done)
     _show(result, html=html, as_json=as_json)
+    if not done:
+        raise typer.Exit(130)
+
+
+def _run_text(
+    factories: "dict[str, Factory]", keeps: list[float], watch: dict[str, Any]
+) -> "list[TextFigures]":
+    """Return what the policies do to two texts under the starter model."""
+    from jeton.kv.harness import run_text
+    from jeton.lm.load import load_model
+
+    lm = load_model("starter", dtype="float32")
+    real = {name: make for name, make in factories.items() if name not in _BASELINES}
+    return run_text(lm.model, _texts(lm), real, keeps=keeps, **watch)
 
 
 def _keeps(given: str) -> list[float]:

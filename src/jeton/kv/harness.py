@@ -89,7 +89,7 @@ class TextFigures:
 
 @dataclass(frozen=True, slots=True)
 class KvBench:
-    """The tables of `jeton bench kv`."""
+    """The tables of `jeton bench kv`; not complete where Ctrl-C ended it."""
 
     length: int
     contexts: int
@@ -97,7 +97,13 @@ class KvBench:
     answers: list[Answers]
     texts: list[TextFigures]
     peer: "list[PeerAnswers]" = field(default_factory=list)
+    is_complete: bool = True
     schema_version: int = 1
+
+
+def _never() -> bool:
+    """Nobody wants to stop."""
+    return False
 
 
 def chain_model() -> PreTrainedModel:
@@ -196,9 +202,27 @@ def run_chains(
     num_contexts: int = 8,
     seed: int = 0,
     progress: Progress = NO_PROGRESS,
+    stop_when: Callable[[], bool] = _never,
 ) -> list[Answers]:
-    """Ask every policy at every budget; "dense" comes first."""
+    """Ask every policy at every budget; "dense" comes first.
+
+    Args:
+        policies: By name.
+        keeps: Parts of the context that are kept or attended.
+        length: Tokens of a context.
+        num_contexts: Contexts asked about.
+        seed: Of contexts and questions.
+        progress: Shows how far it is.
+        stop_when: Asked before each policy; what was measured until then is returned.
+    Raises:
+        ConfigError: contexts or a budget that cannot be, before any work.
+    """
     contexts = draw_contexts(num_contexts, length, seed)
+    made = [
+        (name, keep, make(int(keep * length), contexts))
+        for name, make in policies.items()
+        for keep in keeps
+    ]
     model = chain_model()
 
     def found() -> tuple[float, dict[str, float]]:
@@ -207,15 +231,13 @@ def run_chains(
 
     rows = [Answers("dense", 1.0, *found(), 1.0, None)]
     bytes_dense = dense_bytes(model, length) * num_contexts
-    for name, make in progress.track(
-        policies.items(), total=len(policies), what="chains", unit="policies"
-    ):
-        for keep in keeps:
-            policy = make(int(keep * length), contexts)
-            with attach(model, policy) as attached:
-                answers = found()
-                memory = attached.num_bytes / bytes_dense if policy.kind == EVICT else 1.0
-                rows.append(Answers(name, keep, *answers, memory, attached.full_step_fraction))
+    for name, keep, policy in progress.track(made, total=len(made), what="chains", unit="policies"):
+        if stop_when():
+            break
+        with attach(model, policy) as attached:
+            answers = found()
+            memory = attached.num_bytes / bytes_dense if policy.kind == EVICT else 1.0
+            rows.append(Answers(name, keep, *answers, memory, attached.full_step_fraction))
     return rows
 
 
@@ -236,6 +258,7 @@ def run_text(
     keeps: Sequence[float],
     num_new: int = 64,
     progress: Progress = NO_PROGRESS,
+    stop_when: Callable[[], bool] = _never,
 ) -> list[TextFigures]:
     """Decode recorded text under every policy and compare the laws with the dense model's.
 
@@ -246,6 +269,9 @@ def run_text(
         keeps: Parts of the prompt that are kept or attended.
         num_new: Tokens that are decoded; those before are the prompt.
         progress: Shows how far it is.
+        stop_when: Asked before each policy; what was measured until then is returned.
+    Raises:
+        ConfigError: a text that is too short, or a budget that cannot be.
     """
     rows = []
     for text, (token_ids, num_bytes) in texts.items():
@@ -253,6 +279,8 @@ def run_text(
         prompt = ids.shape[1] - num_new
         if prompt < 64:
             raise ConfigError(f"the text {text!r} has {ids.shape[1]} tokens, too few for a bench")
+        if stop_when():
+            break
         laws, plain = _decode(model, ids, num_new)
         bits = _bits(laws, ids, num_new) / num_bytes
         rows.append(TextFigures("dense", text, 1.0, bits, 0.0, plain, 1.0, None, 1.0))
@@ -260,6 +288,8 @@ def run_text(
             policies.items(), total=len(policies), what=text, unit="policies"
         ):
             for keep in keeps:
+                if stop_when():
+                    return rows
                 policy = make(int(keep * prompt), ())
                 with attach(model, policy) as attached:
                     found, spent = _decode(model, ids, num_new)

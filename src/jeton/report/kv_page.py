@@ -45,7 +45,8 @@ def kv_document(result: "KvBench") -> Document:
         ]
     return Document(
         title="Cache policies",
-        subtitle=f"{len({row.policy for row in rest})} policies against the dense cache",
+        subtitle=f"{len({row.policy for row in rest})} policies against the dense cache"
+        + ("" if result.is_complete else "; interrupted before the end"),
         blocks=tuple(blocks),
     )
 
