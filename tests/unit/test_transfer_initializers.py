@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
 from jeton.transfer.contract import InitInput
-from jeton.transfer.initializers.combiner import _mean, parse_parts
+from jeton.transfer.initializers.combiner import blend, parse_parts
 from jeton.transfer.initializers.focus import sparsemax
 from jeton.transfer.initializers.multivariate import normal_of
 from jeton.transfer.initializers.omp import pursue
@@ -140,7 +140,10 @@ def test_combiner_mean():
     case = golden("combiner")
     weights = [weight for _, weight in parse_parts(case["parts"])]
     matrices = [torch.tensor(m, dtype=torch.float32) for m in case["matrices"]]
-    found = _mean(matrices, weights)
+    is_shared = torch.tensor([False, True])
+    found = None
+    for matrix, weight in zip(matrices, weights, strict=True):
+        found = blend(found, matrix, weight, is_shared)
     assert found is not None
     torch.testing.assert_close(found, torch.tensor(case["mean"], dtype=torch.float32))
     assert torch.equal(found[1], matrices[0][1])

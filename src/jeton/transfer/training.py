@@ -204,7 +204,7 @@ class _Run:
             lr=0.0,
             betas=(0.9, 0.98),
             weight_decay=0.0,
-            foreach=True,
+            fused=True,  # a quarter of the time of `foreach` on a CPU
         )
         lengths = [len(token) for token in inputs.vocabulary.tokens]
         self.token_bytes = torch.tensor(lengths, dtype=torch.long)

@@ -6,7 +6,7 @@ Differs from the source: any registered initializers, any number of them.
 Cost: that of its parts together.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jeton.errors import ConfigError
 from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
+from jeton.transfer.matching import match_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +37,28 @@ class Combiner:
         """Return the destination matrices; see the module's text."""
         from jeton.transfer.registry import INITIALIZERS
 
-        parts = parse_parts(self.parts)
-        results = []
-        for name, _ in parts:
+        is_shared = torch.tensor(
+            [match.is_shared for match in match_tokens(inputs.source, inputs.destination)]
+        )
+        totals: list[Tensor | None] = [None, None, None]
+        for name, weight in parse_parts(self.parts):
             method: EmbeddingInitializer = INITIALIZERS.create(name)
             if not method.copies_shared:
                 raise ConfigError(f"{name} does not copy shared rows and cannot be combined")
-            results.append(method.initialize(inputs))
-        weights = [weight for _, weight in parts]
-        new_input = _mean([r.input_embeddings for r in results], weights)
-        assert new_input is not None
-        return replace(
-            results[0],
-            input_embeddings=new_input,
-            output_embeddings=_mean([r.output_embeddings for r in results], weights),
-            output_bias=_mean([r.output_bias for r in results], weights),
+            part = method.initialize(inputs)
+            given = (part.input_embeddings, part.output_embeddings, part.output_bias)
+            totals = [
+                None if rows is None else blend(total, rows, weight, is_shared)
+                for total, rows in zip(totals, given, strict=True)
+            ]
+            counts = (part.num_copied, part.num_composed, part.num_fallback)
+            del part, given  # one part at a time: they may be large
+        dtype = inputs.input_embeddings.dtype
+        new_input, new_output, new_bias = (
+            None if total is None else total.to(dtype) for total in totals
         )
+        assert new_input is not None
+        return InitResult(new_input, new_output, new_bias, *counts)
 
 
 def parse_parts(text: str) -> list[tuple[str, float]]:
@@ -77,17 +84,16 @@ def parse_parts(text: str) -> list[tuple[str, float]]:
     return [(name, weight / total) for name, weight in parts]
 
 
-def _mean(matrices: list[Tensor | None], weights: list[float]) -> Tensor | None:
-    """Return the weighted mean; entries that all agree on stay as they are."""
-    first = matrices[0]
-    if first is None:
-        return None
-    given = [matrix for matrix in matrices if matrix is not None]
-    mean = sum(
-        w * m.to(torch.promote_types(m.dtype, torch.float32))
-        for w, m in zip(weights, given, strict=True)
-    )
-    is_equal = torch.ones_like(first, dtype=torch.bool)
-    for matrix in given[1:]:
-        is_equal &= matrix == first
-    return torch.where(is_equal, first, torch.as_tensor(mean).to(first.dtype))
+def blend(total: Tensor | None, part: Tensor, weight: float, is_shared: Tensor) -> Tensor:
+    """Return a running weighted sum with one more part in it; shared rows are the part's.
+
+    Args:
+        total: Of the parts before, in float32 or wider, changed in place; None for the first part.
+        part: Shape (destination vocab_size, ...).
+        weight: Of the part.
+        is_shared: Rows that all parts copy bit for bit, shape (destination vocab_size,).
+    """
+    wide = part.to(torch.promote_types(part.dtype, torch.float32))
+    total = wide * weight if total is None else total.add_(wide, alpha=weight)
+    total[is_shared] = wide[is_shared]
+    return total

@@ -17,6 +17,8 @@ from jeton.transfer.contract import InitInput, InitResult
 from jeton.transfer.matching import match_tokens
 from jeton.transfer.rows import compose
 
+_BLOCK = 8192  # rows drawn at a time; bounds the memory beside the result
+
 
 @dataclass(frozen=True, slots=True)
 class Random:
@@ -42,6 +44,7 @@ def _draw(result: Tensor, rows: Tensor, new_ids: list[int], generator: torch.Gen
     if not new_ids:
         return
     exact = rows.float()
-    noise = torch.randn((len(new_ids), rows.shape[1]), generator=generator)
-    drawn = exact.mean(0) + noise * exact.std(0, correction=0)
-    result[torch.tensor(new_ids)] = drawn.to(result.dtype)
+    mean, spread = exact.mean(0), exact.std(0, correction=0)
+    for block in torch.tensor(new_ids).split(_BLOCK):
+        noise = torch.randn((len(block), rows.shape[1]), generator=generator)
+        result[block] = (mean + noise * spread).to(result.dtype)
