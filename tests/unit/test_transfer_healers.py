@@ -17,6 +17,7 @@ from jeton.testing.models import tiny_model, tiny_tokenizer
 from jeton.transfer.alignment import align, cut_row
 from jeton.transfer.budget import steps_within
 from jeton.transfer.contract import HealInput
+from jeton.transfer.damping import damp
 from jeton.transfer.guide import Guides
 from jeton.transfer.healers.alm import (
     _LEAST,
@@ -212,6 +213,30 @@ def test_rows_of_equal_tokenizers_are_equal(words: Vocabulary):
         row = cut_row(text, start, 8, 1 << 20)
         assert row.teacher_ids.tolist() == ids[start : start + 9].tolist()
         assert row.student_index.tolist() == row.teacher_index.tolist() == list(range(9))
+
+
+def test_damping_follows_the_second_moment_of_adam():
+    """After each step eps is the share of the root of Adam's own corrected mean square."""
+    generator = torch.Generator().manual_seed(0)
+    matrix, other = (torch.nn.Parameter(torch.zeros(5, 3, dtype=torch.float64)) for _ in range(2))
+    groups = [{"params": [matrix]}, {"params": [other]}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.98), weight_decay=0.0)
+    means = torch.zeros(5, 3, dtype=torch.float64)
+    for step in range(1, 4):
+        before = matrix.detach().clone()
+        gradient = torch.randn((5, 3), generator=generator, dtype=torch.float64)
+        gradient[3:] *= 1e-6  # rare rows
+        matrix.grad, other.grad = gradient.clone(), gradient.clone()
+        damp(optimizer, {id(matrix)}, 0.25)
+        optimizer.step()
+        square = optimizer.state[matrix]["exp_avg_sq"] / (1 - 0.98**step)
+        eps = 0.25 * float(square.mean().sqrt())
+        assert optimizer.param_groups[0]["eps"] == pytest.approx(eps, rel=1e-9)
+        assert optimizer.param_groups[1]["eps"] == 1e-8
+        means = 0.9 * means + 0.1 * gradient
+        expected = before - 0.1 * means / (1 - 0.9**step) / (square.sqrt() + eps)
+        torch.testing.assert_close(matrix.detach(), expected)
+    assert float(matrix.detach()[3:].abs().max()) < 1e-4 < float(other.detach()[3:].abs().min())
 
 
 def test_embedding_ce_leaves_the_body_alone(words: Vocabulary):

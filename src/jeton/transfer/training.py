@@ -7,7 +7,7 @@ started again ends with the weights of one that was not.
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from jeton.core.run import deferred_interrupt
 from jeton.errors import ConfigError, CorruptRunError
 from jeton.transfer.checkpoint import read_checkpoint, write_checkpoint
 from jeton.transfer.contract import HealInput, HealPoint, HealResult
+from jeton.transfer.damping import damp
 from jeton.transfer.distributed import Workers
 from jeton.transfer.forward import cross_entropy_sum
 
@@ -35,6 +36,9 @@ class TrainingOptions:
     Attributes:
         lr_embeddings: Peak learning rate of the embedding and output matrices.
         lr_body: Peak learning rate of everything else.
+        damping: Share of an embedding matrix's root mean square gradient that is added to that of
+            each entry, so that rows of rare tokens, whose gradients are small and mostly noise,
+            move less than those of frequent ones; 0 is plain AdamW.
         batch_tokens: Tokens per optimizer step.
         micro_tokens: Tokens per forward; bounds the memory.
         length: Tokens per row; the model's own limit where that is smaller.
@@ -46,8 +50,9 @@ class TrainingOptions:
         checkpoint_s: Seconds between checkpoints.
     """
 
-    lr_embeddings: float = 3e-3
+    lr_embeddings: float = 1e-2
     lr_body: float = 5e-4
+    damping: float = 0.25
     batch_tokens: int = 4096
     micro_tokens: int = 2048
     length: int = 1024
@@ -61,6 +66,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.replay < 1:
             raise ConfigError(f"replay must lie in [0, 1), got {self.replay}")
+        if self.damping < 0:
+            raise ConfigError(f"damping must be 0 or more, got {self.damping}")
         if min(self.lr_embeddings, self.lr_body) < 0:
             raise ConfigError(
                 f"learning rates must be 0 or more, got {self.lr_embeddings} and {self.lr_body}"
@@ -198,7 +205,8 @@ class _Run:
         self.rows = max(1, options.batch_tokens // self.length)
         self.micro_rows = max(1, options.micro_tokens // self.length)
         self.stride = objective.stride(self.length)
-        self.groups = objective.groups()
+        self.embeddings = {id(p) for p in embedding_parameters(self.model)}
+        self.groups = list(self._groups())
         self.optimizer = torch.optim.AdamW(
             [{"params": list(group.parameters)} for group in self.groups],
             lr=0.0,
@@ -239,6 +247,16 @@ class _Run:
             curve=self.curve,
         )
 
+    def _groups(self) -> Iterator[Group]:
+        """Yield the objective's groups, each embedding matrix in one of its own."""
+        for group in self.objective.groups():
+            for parameter in group.parameters:
+                if id(parameter) in self.embeddings:
+                    yield group._replace(parameters=[parameter])
+            rest = [p for p in group.parameters if id(p) not in self.embeddings]
+            if rest:
+                yield group._replace(parameters=rest)
+
     def _one_step(self) -> None:
         done = self.step / max(1, self.inputs.num_steps)
         warm = min(1.0, (self.step + 1) / _WARM_STEPS)
@@ -254,6 +272,7 @@ class _Run:
         nats = self._backward_in_parts(self.workers.share(batch))
         self.workers.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        damp(self.optimizer, self.embeddings, self.options.damping)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         size_bytes = int(self.token_bytes[batch.token_ids[:, 1:]].sum())
