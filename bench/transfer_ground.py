@@ -19,6 +19,7 @@ from jeton.learn.registry import LEARNERS
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, load_model
 from jeton.starter import general_text_path, library_bucket, library_files
+from jeton.transfer.static_vectors import sample_texts
 
 clock = time.thread_time
 Cell = dict[str, Any]
@@ -52,8 +53,8 @@ class Ground:
         return found
 
     def sample(self) -> tuple[str, ...]:
-        """Return the text that initializers may learn from."""
-        return tuple(first(self.train, 1_500_000))
+        """Return the text that initializers may learn from: the beginning of every file."""
+        return tuple(sample_texts(self.train, 4_000_000))
 
     def token_ids(self, name: str, vocabulary: Vocabulary, texts: Sequence[str]) -> torch.Tensor:
         """Return the ids of all texts with an end-of-text between them, encoded once per name."""

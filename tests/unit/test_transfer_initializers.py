@@ -10,9 +10,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
+from jeton.testing.models import tiny_model
 from jeton.transfer.contract import InitInput
 from jeton.transfer.initializers.combiner import blend, parse_parts
+from jeton.transfer.initializers.context_distillation import ContextDistillation
 from jeton.transfer.initializers.focus import sparsemax
+from jeton.transfer.initializers.mean import Mean
 from jeton.transfer.initializers.multivariate import normal_of
 from jeton.transfer.initializers.omp import pursue
 from jeton.transfer.initializers.random import Random
@@ -22,6 +25,7 @@ from jeton.transfer.initializers.wechsel import Wechsel
 from jeton.transfer.registry import INITIALIZERS
 from jeton.transfer.rows import Combination
 from jeton.transfer.static_vectors import joint_vectors, nearest, place, tokenize
+from jeton.transfer.transplant import with_rows
 from jeton.transfer.word_vectors import WordVectors, align, procrustes, read_vectors, token_vectors
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transfer"
@@ -250,3 +254,21 @@ def test_without_text_the_methods_fall_back_to_the_mean():
     for name in ("wechsel", "focus", "omp", "cw2v"):
         result = INITIALIZERS.create(name).initialize(given).input_embeddings
         torch.testing.assert_close(result[27], rows[:2].mean(0))
+
+
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, 0.0)])
+def test_context_distillation_lowers_what_it_minimises(weights: tuple[float, float]):
+    source, destination = vocabulary([]), vocabulary([("a", "b"), ("c", "d"), ("Ġ", "e")])
+    model = tiny_model("llama", vocab_size=source.vocab_size)
+    text = "ab cd ef ab cd e gh ab " * 20
+    rows = model.get_input_embeddings().weight.detach()
+    given = InitInput(source, destination, rows, texts=(text,), model=model)
+    options = {"start": "mean", "length": 16, "batch": 4, "lr": 0.01}
+    hidden, of_text = weights
+    method = ContextDistillation(**options, steps=20, hidden_weight=hidden, text_weight=of_text)
+    old, new = tokenize(source, [text]), tokenize(destination, [text])
+    before, after = (
+        float(method._loss(with_rows(model, start), model, old, new, [0, 20, 40], 16).detach())
+        for start in (Mean().initialize(given), method.initialize(given))
+    )
+    assert after < 0.99 * before

@@ -3,13 +3,14 @@
 Source: Dobler et al. 2025, "AWEDIST: Attention-aware Embedding Distillation for New Input Token
 Embeddings", https://arxiv.org/abs/2505.20133: hidden states behind a new token match those behind
 its old parts.
-Differs from the source: whole texts instead of snippets around one token, all new rows at once; the
-ordinary language-model loss stands beside the match, since it also teaches the output rows.
+Differs from the source: whole texts instead of snippets around one token, all new rows at once;
+the ordinary language-model loss stands beside the match, since it also teaches the output rows;
+Adam is dampened, which otherwise moves rare rows as far as frequent ones (docs/log.md).
 Cost: `steps` forward and backward passes through the frozen model, and as many forwards of the
 source where `hidden_weight` is not 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from jeton.errors import ConfigError
 from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
+from jeton.transfer.damping import damp
 from jeton.transfer.matching import match_tokens
 from jeton.transfer.static_vectors import Sequences, encodable, tokenize
 from jeton.transfer.transplant import with_rows
@@ -35,15 +37,18 @@ class ContextDistillation:
         batch: Rows of text per step.
         length: Tokens per row.
         lr: Peak learning rate of the rows; falls to zero.
+        damping: Share of the new rows' root mean square gradient that is added to that of each
+            entry; large, so that a step is about proportional to the gradient.
         hidden_weight: Of the distance between hidden states, relative to their square.
         text_weight: Of the cross-entropy of the text, in nats per token.
     """
 
-    start: str = "tokenadapt"
-    steps: int = 150
-    batch: int = 8
+    start: str = "mean"
+    steps: int = 600
+    batch: int = 2
     length: int = 256
-    lr: float = 3e-3
+    lr: float = 0.1
+    damping: float = 5.0
     hidden_weight: float = 0.0
     text_weight: float = 1.0
 
@@ -52,6 +57,8 @@ class ContextDistillation:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1 or self.length < 8 or self.lr <= 0:
             raise ConfigError("steps, batch and lr must be positive and length at least 8")
+        if self.damping < 0:
+            raise ConfigError(f"damping must be 0 or more, got {self.damping}")
         weights = (self.hidden_weight, self.text_weight)
         if min(weights) < 0 or not any(weights) or self.start == "context_distillation":
             raise ConfigError(
@@ -75,7 +82,8 @@ class ContextDistillation:
                 "context_distillation needs the source model and text of the user",
                 hint="give --text; from Python, call jeton.transfer.transplant with texts",
             )
-        old, new = tokenize(inputs.source, texts), tokenize(inputs.destination, texts)
+        new = tokenize(inputs.destination, texts)
+        old = tokenize(inputs.source, texts) if self.hidden_weight else new
         length = min(self.length, len(new.ids) - 2)
         if length < 8:
             raise ConfigError(f"the text has only {len(new.ids)} tokens", hint="give more --text")
@@ -85,20 +93,33 @@ class ContextDistillation:
             rows.append(student.get_output_embeddings().weight)
         for matrix in rows:
             matrix.requires_grad_(True)
-        optimizer = torch.optim.Adam(rows, lr=self.lr, betas=(0.9, 0.99))
-        frozen = (~is_new).nonzero().flatten()
-        for step in range(self.steps):
+
+        def loss(step: int) -> Tensor:
             rng = np.random.default_rng([inputs.seed, step])
             starts = rng.integers(0, len(new.ids) - length - 1, self.batch)
-            self._loss(student, inputs.model, old, new, starts.tolist(), length).backward()
+            return self._loss(student, inputs.model, old, new, starts.tolist(), length)
+
+        self._fit(rows, is_new, loss)
+        return _with_new_rows(begun, [matrix.detach() for matrix in rows], is_new)
+
+    def _fit(self, rows: list[Tensor], is_new: Tensor, loss: Callable[[int], Tensor]) -> None:
+        """Train the new rows of matrices in place; the others keep their bits."""
+        groups = [{"params": [matrix]} for matrix in rows]
+        optimizer = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, 0.98))
+        frozen = (~is_new).nonzero().flatten()
+        moving, share = {id(matrix) for matrix in rows}, float(is_new.float().mean())
+        for step in range(self.steps):
+            loss(step).backward()
             for matrix in rows:
                 assert matrix.grad is not None
                 matrix.grad[frozen] = 0
-            factor = min(1.0, (step + 1) / 10) * (1 - step / self.steps)
-            optimizer.param_groups[0]["lr"] = self.lr * factor
+            torch.nn.utils.clip_grad_norm_(rows, 1.0)
+            damp(optimizer, moving, self.damping / share**0.5)  # the frozen rows count as zeros
+            factor = min(1.0, (step + 1) / 10) * min(1.0, 1.25 * (1 - step / self.steps))
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return _with_new_rows(begun, [matrix.detach() for matrix in rows], is_new)
 
     def _loss(
         self,
