@@ -1,6 +1,8 @@
 """Transfer, extend, prune and distil on tiny models; recipes; figures mean nothing here."""
 
 import json
+import os
+import socket
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, normalizers
+from torch import multiprocessing
 
+from jeton.core.run import to_json
 from jeton.core.vocabulary import Vocabulary, load_vocabulary
 from jeton.errors import (
     ConfigError,
@@ -187,9 +191,42 @@ def test_an_interrupted_move_resumes_to_the_same_figures(config: MoveConfig, tmp
     assert [p[0] for p in resumed.healing] == [p[0] for p in straight.healing]
     again = resume_move("transfer", other.out)  # finished: only certified again
     assert again.destination == resumed.destination
-    next(iter(config.text[0].iterdir()))
     with pytest.raises((ConfigError, CorruptRunError)):
         move(other)
+
+
+def _move_as_torchrun_does(rank: int, port: int, document: dict[str, Any]) -> None:
+    os.environ |= {
+        "RANK": str(rank), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    move(MoveConfig.from_json(document))
+
+
+@pytest.mark.slow
+def test_two_processes_move_like_one(
+    config: MoveConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given = {**config.options, "cross_entropy.precision": "float32"}
+    config = replace(config, control=True, steps=3, options=given)
+    alone = move(config)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    other = replace(config, out=tmp_path / "two")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the workers import this file
+    multiprocessing.spawn(_move_as_torchrun_does, (port, to_json(other)), nprocs=2)
+    found = json.loads((other.out / "result.json").read_text())
+    for name in ("bits_per_byte", "general_bits_per_byte"):
+        assert found["destination"][name] == pytest.approx(
+            getattr(alone.destination, name), rel=1e-5
+        )
+    assert found["control"]["steps"] > 0
+    lines = (other.out / "items.jsonl").read_text().splitlines()
+    stages = [json.loads(line)["stage"] for line in lines]
+    assert len(stages) == len(set(stages)) == 9, "the first process alone writes"
+    assert not (other.out / "work").exists()
 
 
 @pytest.mark.parametrize("name", RECIPES.names())
@@ -207,12 +244,18 @@ def test_recipe_names_methods_that_take_its_options(name: str, config: MoveConfi
     assert not mine.options_for(settings.heal) or settings.heal == "embedding_ce"
 
 
-def test_a_recipe_runs(config: MoveConfig):
-    asked = replace(config, to="", recipe="cabrita", language="en", num_tokens=8, steps=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # code is not English
-        result = move(asked)
-    assert (result.recipe, result.num_new_tokens) == ("cabrita", 8)
+@pytest.mark.filterwarnings("ignore:the text does not look like")  # code is no language
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_a_recipe_runs(config: MoveConfig, name: str):
+    heal = RECIPES.create(name).settings().heal
+    asked = replace(
+        config, to="", recipe=name, num_tokens=8, vocab_size=0, steps=1, options=options(heal)
+    )
+    result = move(asked)
+    assert result.recipe == name
+    assert result.healing_steps == 1
+    if name != "chocollama":  # which learns a vocabulary afresh
+        assert result.num_new_tokens == 8
 
 
 BAD: dict[str, tuple[dict[str, Any], type[JetonError]]] = {

@@ -212,6 +212,28 @@ def test_special_ids_follow_their_names(source: Vocabulary, destination: Vocabul
     assert model.config.bos_token_id == source.special_tokens["<s>"]
 
 
+def test_a_token_of_two_roles_becomes_two(source: Vocabulary, destination: Vocabulary):
+    from dataclasses import replace
+
+    first = source.special_tokens["<s>"]
+    both = replace(source, bos_token_id=first, eos_token_id=first)
+    document = json.loads(destination.tokenizer_json or "")
+    for entry, name in zip(document["added_tokens"], ("<begin>", "<end>"), strict=True):
+        entry["content"], before = name, entry["content"]
+        document["model"]["vocab"][name] = document["model"]["vocab"].pop(before)
+    apart = Vocabulary.from_tokenizer_json(document)
+    names = apart.special_tokens
+    apart = replace(apart, bos_token_id=names["<begin>"], eos_token_id=names["<end>"])
+    model = tiny_model("llama", vocab_size=source.vocab_size)
+    model.config.bos_token_id = model.config.eos_token_id = first
+    moved, _ = transplant(model, both, apart, Mean())
+    assert moved.config.bos_token_id == names["<begin>"]
+    assert moved.config.eos_token_id == names["<end>"]
+    rows = moved.get_input_embeddings().weight
+    for name in names.values():
+        assert torch.equal(rows[name], model.get_input_embeddings().weight[first])
+
+
 def test_the_end_of_a_text_keeps_its_role_under_another_name(source: Vocabulary):
     from dataclasses import replace
 

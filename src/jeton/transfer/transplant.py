@@ -69,12 +69,12 @@ def _map_special_ids(model: Any, source: Vocabulary, destination: Vocabulary) ->
     names = {token_id: name for name, token_id in source.special_tokens.items()}
     names.update({token_id: name for name, token_id in source.added_tokens.items()})
     known = {**destination.added_tokens, **destination.special_tokens}
-    roles = {source.bos_token_id: destination.bos_token_id}
-    roles |= {source.eos_token_id: destination.eos_token_id}
+    ends = {source.eos_token_id: destination.eos_token_id}
+    begins = {source.bos_token_id: destination.bos_token_id}
 
-    def mapped(value: Any) -> Any:
+    def mapped(value: Any, roles: dict[int | None, int | None]) -> Any:
         if isinstance(value, list):
-            return [m for m in map(mapped, value) if m is not None]
+            return [m for m in (mapped(v, roles) for v in value) if m is not None]
         if not isinstance(value, int):
             return None
         found = known.get(names.get(value, ""))
@@ -82,5 +82,7 @@ def _map_special_ids(model: Any, source: Vocabulary, destination: Vocabulary) ->
 
     for config in (model.config, getattr(model, "generation_config", None)):
         for field in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"):
+            # One token may have both roles: a field takes its own where the destination has two.
+            roles = {**ends, **begins} if field == "bos_token_id" else {**begins, **ends}
             if getattr(config, field, None) is not None:
-                setattr(config, field, mapped(getattr(config, field)))
+                setattr(config, field, mapped(getattr(config, field), roles))
