@@ -115,6 +115,49 @@ def test_keyformer_adds_standard_gumbel_noise():
     assert abs(float(noise.var()) - math.pi**2 / 6) < 0.05
 
 
+def _full_steps(policy, queries):
+    """Return which steps of a growing text read all keys."""
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.randn(1, 1, 200, 4, generator=generator)
+    found, state = [], None
+    for step, query in enumerate(queries):
+        length = 100 + step
+        seen = keys[:, :, : length - 1]
+        positions = torch.arange(length - 1)[None, None]
+        rows = Rows(seen, seen, positions, torch.tensor([length]), scaling=0.5)
+        choice = policy.choose(state, query, rows)
+        state = choice.state
+        found.append(choice.is_full)
+    return found
+
+
+def test_recycled_attention_takes_a_full_step_per_period_and_for_unlike_queries():
+    alike = [torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])] * 9
+    policy = create_policy("recycled_attention", budget=40, options={"period": 4})
+    assert _full_steps(policy, alike) == [step % 4 == 0 for step in range(9)]
+    turned = [*alike[:2], *[-alike[0]] * 3]
+    options = {"period": 99, "similarity": 0.5}
+    dynamic = create_policy("recycled_attention", budget=40, options=options)
+    assert _full_steps(dynamic, turned) == [True, False, True, False, False]
+
+
+def test_tokenselect_votes_again_for_unlike_queries_and_when_its_window_has_doubled():
+    alike = [torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])] * 12
+    options = {"sinks": 4, "recent": 8}
+    policy = create_policy("tokenselect", budget=40, options=options)
+    assert _full_steps(policy, alike) == [step in (0, 9) for step in range(12)]
+    turned = [*alike[:2], *[alike[0].flip(0)] * 2]
+    assert _full_steps(policy, turned) == [True, False, True, False]
+
+
+def test_heads_of_tokenselect_vote_softly():
+    keys = torch.tensor([[10.0, 0], [5, 5.5], [0, 9], [0, 0]])[None, None]
+    rows = Rows(keys, keys, torch.arange(4)[None, None], torch.tensor([5]), scaling=1.0)
+    policy = create_policy("tokenselect", budget=2, options={"sinks": 0, "recent": 1})
+    columns = policy.choose(None, torch.eye(2), rows).selection.columns
+    assert columns.tolist() == [[0]]  # the sum of the logits would choose token 1
+
+
 def test_adakv_divides_the_budget_and_saves_the_memory():
     policy = create_policy("adakv", budget=4, options={"recent": 1, "floor": 0.25})
     scores = torch.tensor([[9.0, 8, 7, 6, 5, float("inf")], [1.0, 0, 0, 0, 0, float("inf")]])
