@@ -162,6 +162,8 @@ def test_adakv_divides_the_budget_and_saves_the_memory():
     policy = create_policy("adakv", budget=4, options={"recent": 1, "floor": 0.25})
     scores = torch.tensor([[9.0, 8, 7, 6, 5, float("inf")], [1.0, 0, 0, 0, 0, float("inf")]])
     assert policy.head_budgets(scores, 4) == [6, 2]
+    fair = create_policy("adakv", budget=4, options={"recent": 1, "floor": 0.75})
+    assert fair.head_budgets(scores, 4) == [5, 3]
 
 
 def test_layer_budgets_are_kept():

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from jeton.errors import ConfigError
 from jeton.kv.contract import EVICT, CachePolicy, Rows
@@ -86,23 +85,6 @@ def best_rows(scores: Tensor, count: int) -> Tensor:
     """
     order = torch.sort(scores, dim=-1, descending=True, stable=True).indices
     return order[..., :count].sort(dim=-1).values
-
-
-def pooled_window_mass(rows: Rows, window: int, *, pool: int, recent: int) -> Tensor:
-    """Return `window_mass`, averaged over neighbours that are not kept anyway.
-
-    Args:
-        rows: With queries.
-        window: How many of the last queries count.
-        pool: Neighbours averaged, odd.
-        recent: Last tokens that are kept anyway: they count as 0, as padding does.
-    Returns:
-        Shape (batch, kv_heads, rows), float32.
-    """
-    lengths = rows.lengths.to(rows.positions.device)[:, None, None]
-    lends = (rows.positions >= 0) & (rows.positions < lengths - recent)
-    mass = window_mass(rows, window).masked_fill(~lends, 0.0)
-    return functional.avg_pool1d(mass, pool, stride=1, padding=pool // 2)
 
 
 def window_mass(rows: Rows, window: int) -> Tensor:

@@ -13,42 +13,26 @@ import torch
 from torch import Tensor
 
 from jeton.errors import ConfigError
-from jeton.kv.contract import Rows
-from jeton.kv.evict import EvictPolicy, best_rows, pooled_window_mass
+from jeton.kv.evict import best_rows
+from jeton.kv.observed import PooledPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class AdaKV(EvictPolicy):
+class AdaKV(PooledPolicy):
     """The best rows of all heads together, with a floor for each head.
 
     Attributes:
         floor: Part of the equal share that every head keeps.
-        pool: Neighbours whose scores are averaged; odd.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"queries"})
-    window: ClassVar[int] = 64
     divides_heads: ClassVar[bool] = True
 
-    sinks: int = 0
-    recent: int = 64
     floor: float = 0.2
-    pool: int = 5
 
     def __post_init__(self) -> None:
-        EvictPolicy.__post_init__(self)
-        if not 0.0 <= self.floor <= 1.0 or self.pool < 1 or self.pool % 2 == 0:
-            raise ConfigError(
-                f"AdaKV needs a floor in [0, 1] and an odd pool, got {self.floor} and {self.pool}"
-            )
-
-    def score(self, rows: Rows) -> Tensor:
-        """Return the pooled attention of the last queries.
-
-        Args:
-            rows: With queries.
-        """
-        return pooled_window_mass(rows, self.window, pool=self.pool, recent=self.recent)
+        PooledPolicy.__post_init__(self)
+        if not 0.0 <= self.floor <= 1.0:
+            raise ConfigError(f"AdaKV needs a floor in [0, 1], got {self.floor}")
 
     def head_budgets(self, scores: Tensor, budget: int) -> list[int]:
         """Return how many of the layer's best rows lie in each head.

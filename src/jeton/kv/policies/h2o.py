@@ -8,35 +8,30 @@ query with the kept keys per step.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from jeton.kv.contract import Rows
-from jeton.kv.evict import EvictPolicy
+from jeton.kv.observed import MassPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class H2O(EvictPolicy):
+class H2O(MassPolicy):
     """Accumulated attention.
 
     Attributes:
-        sinks: None in the paper: first tokens are heavy by themselves.
         recent: 0 takes half of the budget, as the paper does.
         normalise: Divide what a row got by the number of queries that saw it, which else favours
             the rows that are there the longest.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"mass"})
-
-    sinks: int = 0
     recent: int = 0
     normalise: bool = False
 
     def __post_init__(self) -> None:
         if self.recent == 0:
             object.__setattr__(self, "recent", max(self.budget // 2, 1))
-        EvictPolicy.__post_init__(self)
+        MassPolicy.__post_init__(self)
 
     def score(self, rows: Rows) -> Tensor:
         """Return the attention that each row got so far.
@@ -44,8 +39,8 @@ class H2O(EvictPolicy):
         Args:
             rows: With mass.
         """
-        assert rows.mass is not None
+        mass = MassPolicy.score(self, rows)
         if not self.normalise:
-            return rows.mass
+            return mass
         lengths = rows.lengths.to(rows.positions.device)[:, None, None]
-        return rows.mass / (lengths - rows.positions.clamp_min(0)).clamp_min(1)
+        return mass / (lengths - rows.positions.clamp_min(0)).clamp_min(1)

@@ -8,20 +8,18 @@ Cost: as H2O, and one number per head and token for the noise.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from jeton.errors import ConfigError
-from jeton.kv.contract import Rows
-from jeton.kv.evict import EvictPolicy
+from jeton.kv.observed import MassPolicy
 
 _BLOCK = 1024  # positions whose noise is drawn together
 
 
 @dataclass(frozen=True, slots=True)
-class Keyformer(EvictPolicy):
+class Keyformer(MassPolicy):
     """Accumulated attention, regularised.
 
     Attributes:
@@ -31,9 +29,6 @@ class Keyformer(EvictPolicy):
         seed: Of the noise.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"mass"})
-
-    sinks: int = 0
     recent: int = 0
     tau_step: float = 0.01
     tau_end: float = 2.0
@@ -42,7 +37,7 @@ class Keyformer(EvictPolicy):
     def __post_init__(self) -> None:
         if self.recent == 0:
             object.__setattr__(self, "recent", max(3 * self.budget // 10, 1))
-        EvictPolicy.__post_init__(self)
+        MassPolicy.__post_init__(self)
         if self.tau_step < 0 or self.tau_end < 1:
             raise ConfigError(
                 f"Keyformer needs tau_step >= 0 and tau_end >= 1, got {self.tau_step} and "
@@ -70,12 +65,3 @@ class Keyformer(EvictPolicy):
             uniform = torch.rand(num_heads, _BLOCK, generator=generator)
             blocks.append(-torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7))))
         return torch.cat(blocks, dim=1)
-
-    def score(self, rows: Rows) -> Tensor:
-        """Return the regularised attention that each row got so far.
-
-        Args:
-            rows: With mass.
-        """
-        assert rows.mass is not None
-        return rows.mass

@@ -7,38 +7,10 @@ Cost: the attention of 64 queries at the end of the prompt and every `stride` to
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor
-
-from jeton.errors import ConfigError
-from jeton.kv.contract import Rows
-from jeton.kv.evict import EvictPolicy, pooled_window_mass
+from jeton.kv.observed import PooledPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class SnapKV(EvictPolicy):
-    """Attention of the last 64 queries, pooled over neighbours.
-
-    Attributes:
-        pool: Neighbours whose scores are averaged; odd.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"queries"})
-    window: ClassVar[int] = 64
-
-    sinks: int = 0
-    pool: int = 5
-
-    def __post_init__(self) -> None:
-        EvictPolicy.__post_init__(self)
-        if self.pool < 1 or self.pool % 2 == 0:
-            raise ConfigError(f"SnapKV needs an odd pool >= 1, got {self.pool}")
-
-    def score(self, rows: Rows) -> Tensor:
-        """Return the pooled attention of the last queries.
-
-        Args:
-            rows: With queries.
-        """
-        return pooled_window_mass(rows, self.window, pool=self.pool, recent=self.recent)
+class SnapKV(PooledPolicy):
+    """Attention of the last 64 queries, pooled over neighbours."""
