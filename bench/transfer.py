@@ -67,9 +67,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = arguments.only or (["zero_shot"] if quick else list(SECTIONS))
     ground = make_ground(quick, arguments.hypernetwork)
     cells = Cells(arguments.cells, ground.fingerprint(), is_reading=arguments.read)
-    names = [n for n in INITIALIZERS.names() if n != "zett" or arguments.hypernetwork]
+    names = INITIALIZERS.names()
     if arguments.read:
-        names = INITIALIZERS.names()
         wanted = list(SECTIONS)
     found: dict[str, Any] = {}
     if "zero_shot" in wanted:
@@ -104,7 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to run")
     parser.add_argument("--cells", type=Path, help="file of what was measured, read and added to")
     parser.add_argument("--read", action="store_true", help="only show what --cells holds")
-    parser.add_argument("--hypernetwork", default="", help="folder of a trained ZeTT network")
+    parser.add_argument("--hypernetwork", default="", help="ZeTT network; default: the starter's")
     parser.add_argument("--inits", nargs="+", help="initializers to heal; default: all")
     parser.add_argument("--healers", nargs="+", default=HEALERS_SHOWN, help="healers of the table")
     parser.add_argument("--marks", nargs="+", type=float, default=MARKS, help="CPU seconds")

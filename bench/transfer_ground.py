@@ -88,7 +88,9 @@ def make_ground(quick: bool, hypernetwork: str) -> Ground:
     if quick:
         train, replay = first(train, 1_000_000), first(replay, 1_000_000)
     general = general_text_path().read_text(encoding="utf-8")
-    options: dict[str, dict[str, Any]] = {"zett": {"hypernetwork": hypernetwork}}
+    options: dict[str, dict[str, Any]] = {}
+    if hypernetwork:
+        options["zett"] = {"hypernetwork": hypernetwork}
     if quick:
         options["context_distillation"] = {"start": "mean", "steps": 2}
     source = load_model("starter", dtype="float32")
