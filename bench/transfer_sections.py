@@ -75,7 +75,8 @@ class Move:
         self, cells: Cells, ground: Ground, healer: str, seconds: float, options: dict[str, Any]
     ) -> Cell | None:
         """Return figures after so many CPU seconds: a run of its own, whose learning rate ends."""
-        kind = f"speed/{self.name.split('/')[0]}/{healer}"
+        of = self.name.split("/")[0].replace("control", "healing")  # models of one size
+        kind = f"speed/{of}/{healer}"
         name = f"{self.name}/{healer}/{seconds:g}"
 
         def measure() -> Cell:

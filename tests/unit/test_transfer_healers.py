@@ -19,6 +19,7 @@ from jeton.transfer.budget import steps_within
 from jeton.transfer.contract import HealInput
 from jeton.transfer.damping import damp
 from jeton.transfer.guide import Guides
+from jeton.transfer.healers import gold, uld
 from jeton.transfer.healers.alm import (
     _LEAST,
     Alm,
@@ -27,11 +28,19 @@ from jeton.transfer.healers.alm import (
     shared_divergence,
 )
 from jeton.transfer.healers.cross_entropy import CrossEntropy
-from jeton.transfer.healers.gold import generalised_jsd
+from jeton.transfer.healers.gold import Gold, generalised_jsd
 from jeton.transfer.healers.schedule import parse_shares
+from jeton.transfer.healers.uld import Uld
 from jeton.transfer.paired import sorted_distance
 from jeton.transfer.registry import HEALERS
-from jeton.transfer.training import Batch, embedding_parameters
+from jeton.transfer.training import (
+    Batch,
+    Group,
+    LanguageModelLoss,
+    TrainingOptions,
+    embedding_parameters,
+    train,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transfer"
 TEXT = "the cat and the hat ran in the rain on the train\nat ten then\n" * 40
@@ -237,6 +246,99 @@ def test_damping_follows_the_second_moment_of_adam():
         expected = before - 0.1 * means / (1 - 0.9**step) / (square.sqrt() + eps)
         torch.testing.assert_close(matrix.detach(), expected)
     assert float(matrix.detach()[3:].abs().max()) < 1e-4 < float(other.detach()[3:].abs().min())
+
+
+@pytest.mark.parametrize("name", ["uld", "gold"])
+def test_baselines_add_their_distance_to_cross_entropy(words: Vocabulary, name: str):
+    """At identical tokenizers both distributions are compared at every place of a row."""
+    inputs = make_input(words, words)
+    inputs.model.double(), inputs.teacher.double()
+    start, length = 5, 16
+    rows = inputs.token_ids[None, start : start + length + 1]
+    made = {"uld": (uld, Uld), "gold": (gold, Gold)}
+    module, options = made[name]
+    method = options(**SMALL, weight=0.7, cross_entropy=0.3, precision="float32")
+    loss, nats = module._Objective(method, inputs).loss(Batch(rows, [start], [False]))
+    with torch.no_grad():
+        teacher, student = (
+            m(rows[:, :-1]).logits[0].softmax(-1) for m in (inputs.teacher, inputs.model)
+        )
+    if name == "uld":
+        apart = teacher.sort(-1, descending=True).values - student.sort(-1, descending=True).values
+        distance = apart.abs().sum()
+    else:  # every token is shared: the divergence alone
+        mixed = (0.5 * teacher + 0.5 * student).log()
+        both = [(p * (p.log() - mixed)).sum() for p in (teacher, student)]
+        distance = 0.5 * (both[0] + both[1])
+    torch.testing.assert_close(loss, 0.3 * nats + 0.7 * distance, rtol=1e-6, atol=1e-6)
+
+
+def test_gold_weighs_its_parts_by_the_share_of_shared_tokens(
+    words: Vocabulary, letters: Vocabulary
+):
+    objective = gold._Objective(Gold(**SMALL), make_input(letters, words))
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = (
+        torch.randn((1, v.vocab_size), generator=generator, dtype=torch.float64).softmax(-1)
+        for v in (words, letters)
+    )
+    size = letters.vocab_size  # all letters are words too, under the same ids
+    assert objective.teacher_ids.tolist() == objective.student_ids.tolist() == list(range(size))
+    share = size / words.vocab_size
+    matched = generalised_jsd(teacher[:, :size], student, 0.5)
+    rest = teacher[0, size:].sum()  # the student has nothing else: sorted against zeros
+    expected = share * matched.sum() + (1 - share) * rest
+    torch.testing.assert_close(objective._hybrid(teacher, student), expected)
+
+
+class _Steps:
+    """A progress that notes how far each step moved a parameter, as a share of its rate."""
+
+    def __init__(self, parameter: torch.Tensor, lr: float) -> None:
+        self.parameter, self.lr, self.moved = parameter, lr, []
+
+    def track(self, items: Any, total: int | None, what: str, unit: str) -> Any:
+        for item in items:
+            before = self.parameter.detach().clone()
+            yield item
+            self.moved.append(float((self.parameter.detach() - before).abs().max()) / self.lr)
+
+    def stage(self, what: str) -> None:
+        """Say nothing."""
+
+
+def test_rates_warm_up_and_fall_and_the_body_rests_first(words: Vocabulary):
+    inputs = make_input(words, words, num_steps=25)
+    weight = inputs.model.model.layers[0].mlp.up_proj.weight
+    steps = _Steps(weight, 1e-4)
+    options = {**SMALL, "lr_body": 1e-4, "embeddings_only": 0.2}
+    HEALERS.create("cross_entropy", options).heal(replace(inputs, progress=steps))
+    assert steps.moved[:5] == [0.0] * 5  # a fifth of the steps
+    # The first step of Adam moves an entry by the rate itself: 6 of 10 steps of warm-up.
+    assert steps.moved[5] == pytest.approx(0.6, rel=1e-2)
+    assert steps.moved[-1] < 0.1  # 1.25 / 25 at the end
+    early = _Steps(inputs.model.get_input_embeddings().weight, 1e-2)
+    again = make_input(words, words, num_steps=2, progress=early)
+    early.parameter = again.model.get_input_embeddings().weight
+    HEALERS.create("embedding_ce", {**SMALL, "damping": 0.0}).heal(again)
+    assert early.moved[0] == pytest.approx(0.1, rel=1e-2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_replay_takes_its_share_of_the_rows(words: Vocabulary, share: float):
+    inputs = make_input(words, words, num_steps=20, replay_ids=joined(words, [TEXT]))
+    found: list[bool] = []
+
+    class Noting(LanguageModelLoss):
+        def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+            found.extend(batch.is_replay)
+            return super().loss(batch)
+
+    options = TrainingOptions(**SMALL, replay=share)
+    groups = [Group(embedding_parameters(inputs.model), 1e-3)]
+    train(options, inputs, Noting(options, inputs.model, groups))
+    assert len(found) == 80
+    assert abs(sum(found) / 80 - share) < 0.15 * (share > 0) + 1e-9
 
 
 def test_embedding_ce_leaves_the_body_alone(words: Vocabulary):

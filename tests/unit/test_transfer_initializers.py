@@ -14,14 +14,15 @@ from jeton.testing.models import tiny_model
 from jeton.transfer.contract import InitInput
 from jeton.transfer.initializers.combiner import blend, parse_parts
 from jeton.transfer.initializers.context_distillation import ContextDistillation
-from jeton.transfer.initializers.focus import sparsemax
+from jeton.transfer.initializers.focus import Focus, sparsemax
 from jeton.transfer.initializers.mean import Mean
 from jeton.transfer.initializers.multivariate import normal_of
-from jeton.transfer.initializers.omp import pursue
+from jeton.transfer.initializers.omp import Omp, pursue
 from jeton.transfer.initializers.random import Random
 from jeton.transfer.initializers.ridge import _solve
 from jeton.transfer.initializers.tokenadapt import TokenAdapt, local_weights
 from jeton.transfer.initializers.wechsel import Wechsel
+from jeton.transfer.matching import match_tokens
 from jeton.transfer.registry import INITIALIZERS
 from jeton.transfer.rows import Combination
 from jeton.transfer.static_vectors import joint_vectors, nearest, place, tokenize
@@ -272,3 +273,41 @@ def test_context_distillation_lowers_what_it_minimises(weights: tuple[float, flo
         for start in (Mean().initialize(given), method.initialize(given))
     )
     assert after < 0.99 * before
+
+
+def test_tokenadapt_similar_tokens_weigh_by_their_cosine():
+    source, destination = vocabulary([]), vocabulary([("x", "y")])
+    old, new = torch.zeros(source.vocab_size, 2), torch.zeros(destination.vocab_size, 2)
+    old[1], old[2] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    new[27] = torch.tensor([0.8, 0.6])
+    given = InitInput(source, destination, torch.zeros(source.vocab_size, 2))
+    found = TokenAdapt(neighbors=2, temperature=0.5)._similar(given, old, new, [27])[27]
+    assert found.source_ids == [1, 2]
+    expected = (torch.tensor([0.8, 0.6]) / 0.5).softmax(0).tolist()
+    assert found.weights == pytest.approx(expected, abs=1e-6)
+
+
+def test_focus_temperature_sharpens_the_mix():
+    source, destination = vocabulary([]), vocabulary([("a", "b")])
+    rows = torch.eye(source.vocab_size)
+    text = "a xy b a uv b ab d a xy b ab v b d c ab " * 30
+    given = InitInput(source, destination, rows, texts=(text,))
+    sizes = [
+        int((Focus(temperature=t, dim=8).initialize(given).input_embeddings[27] > 0).sum())
+        for t in (0.05, 1.0)
+    ]
+    assert sizes[0] < sizes[1]
+
+
+def test_omp_names_atoms_by_their_source_ids():
+    source, destination = vocabulary([]), vocabulary([("a", "b")])
+    space = torch.zeros(destination.vocab_size, 3)
+    space[3], space[7], space[9] = torch.eye(3)
+    space[27] = torch.tensor([0.0, 0.6, 0.8])
+    matches = match_tokens(source, destination)
+    given = InitInput(source, destination, torch.zeros(source.vocab_size, 2))
+    method = Omp(num_atoms=2, candidates=3, ridge=0.0)
+    found = method._combinations(given, matches, space, torch.tensor([27]))[27]
+    assert dict(zip(found.source_ids, found.weights, strict=True)) == pytest.approx(
+        {9: 0.8, 7: 0.6}, abs=1e-4
+    )
