@@ -311,3 +311,31 @@ def test_omp_names_atoms_by_their_source_ids():
     assert dict(zip(found.source_ids, found.weights, strict=True)) == pytest.approx(
         {9: 0.8, 7: 0.6}, abs=1e-4
     )
+
+
+def test_drawn_rows_have_the_spread_of_the_source():
+    """Columns of spread 2 and 0.5 that go together: `random` keeps spreads, the other both."""
+    source, destination = vocabulary([]), vocabulary([(a, b) for a in LETTERS for b in LETTERS])
+    noise = torch.randn((source.vocab_size, 2), generator=torch.Generator().manual_seed(0))
+    rows = noise @ torch.tensor([[2.0, 0.4], [0.0, 0.3]])
+    given = InitInput(source, destination, rows)
+    wanted = torch.cov(rows.T, correction=0)
+    drawn = INITIALIZERS.create("random").initialize(given).input_embeddings[27:]
+    torch.testing.assert_close(drawn.std(0), wanted.diagonal().sqrt(), rtol=0.1, atol=0)
+    for scale in (1.0, 0.25):
+        method = INITIALIZERS.create("multivariate", {"scale": scale})
+        drawn = method.initialize(given).input_embeddings[27:]
+        torch.testing.assert_close(torch.cov(drawn.T), scale * wanted, rtol=0.15, atol=0)
+
+
+def test_ridge_follows_a_shift_of_all_rows():
+    merges = [(a, b) for a in "abcd" for b in "ijkl"]
+    source, destination = vocabulary(merges), vocabulary([*merges, ("a", "z")])
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn((source.vocab_size, 4), generator=generator, dtype=torch.float64)
+    method = INITIALIZERS.create("ridge", {"strength": 0.1})
+    plain, shifted = (
+        method.initialize(InitInput(source, destination, r)).input_embeddings
+        for r in (rows, rows + 3)
+    )
+    torch.testing.assert_close(shifted, plain + 3)
