@@ -6,9 +6,10 @@ Sections: zero_shot, healing, extension, bytes, distillation, large. The source 
 model; the destination is a BPE vocabulary of the same size, learned on the part of Python's
 standard library that the model never read; figures are of the held-out tenth of it. "gap" is bits
 per byte of the destination minus that of the control: the source itself, trained for the same CPU
-seconds on the same text, at a tenth of the rates, which suits it better. Times are CPU seconds of one thread; each mark of a healing curve is a run
-of its own, whose learning rate falls to zero at that mark. How many steps fit into a time is
-measured once per healer, so that all initializers get the same steps.
+seconds on the same text, at a tenth of the rates, which suits it better. Times are CPU seconds of
+one thread; each mark of a healing curve is a run of its own, whose learning rate falls to zero at
+that mark. How many steps fit into a time is measured once per healer, so that all initializers get
+the same steps.
 
 With --cells each figure goes to a file when it is measured; a killed bench that is started again
 measures only what is missing, and sections can run at different times. Cells that were taken from

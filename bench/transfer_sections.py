@@ -24,7 +24,7 @@ HEALING = {"length": 256, "batch_tokens": 512, "micro_tokens": 512}
 # The source is at home in its vocabulary: rates that suit the others cost it 0.05 bits per byte.
 CONTROL = {**HEALING, "lr_embeddings": 1e-3, "lr_body": 1e-4}
 BYTES = {"length": 512, "batch_tokens": 2048, "micro_tokens": 2048}
-EXTENSION = {**HEALING, "replay": 0.5}
+EXTENSION = {**HEALING, "replay": 0.5, "lr_embeddings": 3e-3, "lr_body": 3e-4}
 PROBE_STEPS = 8
 DISTILLERS = ("cross_entropy", "alm", "uld", "gold")
 
@@ -234,7 +234,7 @@ def extension(cells: Cells, ground: Ground, seconds: float) -> dict[str, Any]:
     grown = ground.once("grown", learned)
     move = Move(
         "extension",
-        lambda: transplant(source.model, source.vocabulary, grown, INITIALIZERS.create("mean"))[0],
+        lambda: transplant(source.model, source.vocabulary, grown, INITIALIZERS.create("zett"))[0],
         grown,
         lambda: ground.token_ids("grown", grown, ground.train),
         replay_ids=ground.token_ids("grown replay", grown, ground.replay),

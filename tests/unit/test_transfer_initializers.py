@@ -273,6 +273,8 @@ def test_context_distillation_lowers_what_it_minimises(weights: tuple[float, flo
         for start in (Mean().initialize(given), method.initialize(given))
     )
     assert after < 0.99 * before
+    itself = float(method._loss(model, model, old, old, [0, 20, 40], 16).detach())
+    assert (itself == 0.0) == (of_text == 0.0)  # the source's own states are at no distance
 
 
 def test_tokenadapt_similar_tokens_weigh_by_their_cosine():
