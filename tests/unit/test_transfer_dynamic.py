@@ -104,7 +104,9 @@ def test_bytes_special_tokens_and_the_last_tokens_stay(scope: str, keep_last: in
 
 def test_rows_may_go_into_a_plain_forward():
     lm = model_of()
-    output = lm.model(**DynamicReader(lm, None, ALL).inputs([TEXT, TEXT[:30]]))
+    reader = DynamicReader(lm, None, ALL)
+    rows = reader.embed(reader.join([ids_of(lm, TEXT)]))[0]
+    output = lm.model(inputs_embeds=rows[None])
     output.logits.sum().backward()  # inference tensors would be refused here
 
 
@@ -189,16 +191,19 @@ def test_exact_search_equals_brute_force(numbers, monkeypatch, k, num_cells, has
     torch.testing.assert_close(found, wanted.values[:, :k])
 
 
-def test_few_cells_find_most_of_the_best_rows(numbers):
-    rows, bias, queries = numbers
-    index = OutputIndex(rows, bias, IndexOptions(num_cells=30, num_probes=10))
+def test_few_cells_find_most_of_the_best_rows():
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randn(3000, 1, generator=generator).mul(0.8).exp()  # long rows win: cells know
+    rows = torch.randn(3000, 8, generator=generator) * lengths
+    bias, queries = torch.randn(3000, generator=generator), torch.randn(300, 8, generator=generator)
+    index = OutputIndex(rows, bias, IndexOptions(num_cells=60, num_probes=8))
     logits = queries @ rows.T + bias
     found, ids = index.search(queries, 1)
     torch.testing.assert_close(found, logits.gather(1, ids))
     share = float((ids[:, 0] == logits.argmax(1)).double().mean())
-    assert 0.8 <= share < 1.0, "the cells say nothing, or all of them are searched"
-    one = OutputIndex(rows, None, IndexOptions(num_cells=30, num_probes=1))
-    scores, ids = one.search(queries, 200)
+    assert 0.6 <= share < 1.0, "the cells say nothing, or all of them are searched"
+    one = OutputIndex(rows, None, IndexOptions(num_cells=60, num_probes=1))
+    scores, ids = one.search(queries, 400)
     assert (ids == -1).any() and torch.isneginf(scores[ids == -1]).all()
 
 
@@ -229,6 +234,19 @@ def test_without_further_tokens_generation_is_the_models_own(family: str):
     assert found.data == lm.vocabulary.bytes_of(expected)
 
 
+def test_generation_stops_at_an_end_of_text():
+    lm = model_of()
+    large = LargeVocabulary(DynamicReader(lm, None), [])
+    free = large.generate(TEXT, 8)
+    assert not free.ended and len(free.token_ids) == 8
+    end = free.token_ids[4]
+    for ends in (end, [end]):
+        lm.model.generation_config.eos_token_id = ends
+        found = large.generate(TEXT, 8)
+        assert found.ended and found.token_ids == free.token_ids[: free.token_ids.index(end)]
+        assert found.data == lm.vocabulary.bytes_of(found.token_ids)
+
+
 @pytest.mark.parametrize("is_tied", [True, False])
 def test_each_step_takes_the_best_of_all_tokens(is_tied: bool):
     lm = model_of(tie_word_embeddings=is_tied)
@@ -251,6 +269,8 @@ def test_each_step_takes_the_best_of_all_tokens(is_tied: bool):
     if not is_tied:
         own = head.bias.detach()
         bias = torch.cat([own, torch.stack([own[list(word)].mean() for word in words])])
+    if not is_tied:
+        torch.testing.assert_close(large.index.bias, bias)
     given = large.embed([*large.encode(ids_of(lm, TEXT)), *found.token_ids])
     with torch.inference_mode():
         hidden = lm.model.model(inputs_embeds=given[None]).last_hidden_state[0]
@@ -267,6 +287,12 @@ def test_words_that_the_source_cuts_are_counted():
     found = large.encode(ids)
     assert large.spell(found) == ids and len(found) < len(ids)
     assert frequent_words(lm.vocabulary, [ids], 9, max_parts=1) == []
+    end = lm.vocabulary.special_tokens["<s>"]
+    held = frequent_words(lm.vocabulary, [[end, *lm.vocabulary.encode("hat,"), end]], 9)
+    assert [lm.vocabulary.bytes_of(word) for word in held] == [b"hat,"]
+    nested = LargeVocabulary(DynamicReader(lm, None), [(5, 6), (5, 6, 7)])
+    size = lm.vocabulary.vocab_size
+    assert nested.encode([5, 6, 7, 5, 6, 5]) == [size + 1, size, 5]
 
 
 def test_bad_large_vocabularies_are_refused():
