@@ -359,8 +359,8 @@ def main():
         ):
             goals += found
             tables |= table
-    goals.append(padding_goal(4 if arguments.quick else 16))
-    goals.append(speculation_goal(8 if arguments.quick else 100))
+    goals.append(padding_goal(16))
+    goals.append(speculation_goal(100))
     from jeton.testing.kv_reach import REACH, is_reached
 
     reached = sum(is_reached(name) for name in REACH)
