@@ -20,12 +20,13 @@ from transformers.modeling_utils import AttentionInterface
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.kv.budget_layer import BudgetLayer
 from jeton.kv.contract import EVICT, CachePolicy
+from jeton.kv.dense import DenseLayer
 from jeton.kv.layer import TAG, native_attention
 from jeton.kv.memory import guard_memory
 from jeton.kv.registry import create_policy
 from jeton.kv.runner_cache import PolicyCache
 from jeton.kv.select_layer import SelectLayer
-from jeton.lm.cache import CacheFactory
+from jeton.lm.cache import CacheFactory, SlotLayer
 
 _PREFIX = "jeton_"
 _NATIVE = ("sdpa", "eager")
@@ -116,7 +117,8 @@ class Attached:
         """Return a cache whose full-attention layers obey the policy.
 
         Raises:
-            ConfigError: the cache already holds tokens that the policy never saw.
+            ConfigError: the cache already holds tokens that the policy never saw, or it is that
+                of a runner.
         """
         if cache is None:
             cache = DynamicCache(config=self.config)
@@ -129,6 +131,11 @@ class Attached:
                 continue
             if layer.is_sliding:
                 continue
+            if isinstance(layer, SlotLayer) and not isinstance(layer, DenseLayer):
+                raise ConfigError(
+                    "a runner with a cache of its own reads past the policy",
+                    hint="Runner(model, cache=attached.cache())",
+                )
             if layer.get_seq_length():
                 raise ConfigError(
                     "the cache already holds tokens that the policy did not see",

@@ -319,18 +319,24 @@ def check_fork(policy: CachePolicy) -> None:
     model = model_for_laws()
     prompt = _ids(1)[0].tolist()
     with attach(model, policy) as attached:
-        runner = Runner(model, cache=attached.cache())
-        runner.prefill(prompt)
-        for token in range(4, 24):
-            runner.verify(TokenTree.chain([token]))
-            runner.commit([0])
-        twin = runner.fork()
+        runner, alone = (Runner(model, cache=attached.cache()) for _ in range(2))
+        for each in (runner, alone):
+            each.prefill(prompt)
+            for token in range(4, 24):
+                _step(each, token)
+        twin, other = runner.fork(), runner.fork()
         for token in range(30, 50):
-            ours = runner.verify(TokenTree.chain([token])).logits
-            runner.commit([0])
-            theirs = twin.verify(TokenTree.chain([token])).logits
-            twin.commit([0])
+            ours, theirs, wanted = (_step(each, token) for each in (runner, twin, alone))
+            _step(other, 63 - token)
             assert torch.equal(ours, theirs), "a fork differs from its original"
+            assert torch.equal(ours, wanted), "a fork disturbs its original"
+
+
+def _step(runner: Runner, token: int) -> Tensor:
+    """Return the logits after one more token."""
+    logits = runner.verify(TokenTree.chain([token])).logits
+    runner.commit([0])
+    return logits
 
 
 def check_effect(policy: CachePolicy) -> None:
