@@ -17,7 +17,7 @@ from jeton.retrofit.moves.agreement import CONTINUED_BYTES, continue_greedily, g
 from jeton.retrofit.moves.config import MoveConfig
 from jeton.retrofit.moves.page import move_document
 from jeton.retrofit.moves.pipeline import move
-from jeton.retrofit.moves.result import MoveResult
+from jeton.retrofit.moves.result import Control, MoveResult
 from jeton.retrofit.moves.stages import GENERAL_LIMIT
 from jeton.retrofit.result import lost_bits
 from jeton.retrofit.texts import gather
@@ -180,3 +180,17 @@ def test_what_is_worse_is_said_and_shown(result: MoveResult) -> None:
     assert "Worse than the source" in page
     page = render_html(move_document(replace(result, destination=fine, regressions=[])))
     assert "Nothing became worse" in page
+
+
+def test_the_page_says_how_the_control_did(result: MoveResult) -> None:
+    control = Control(7, 3.0, result.destination.bits_per_byte / 1.25, 1.0)
+    shown = replace(result, control=control, gap_closed=-0.5)
+    page = " ".join(render_html(move_document(shown)).split())
+    assert "needs 25.0% more bits per byte than the control" in page
+    assert "grew by 50.0%" in page
+    better = replace(control, bits_per_byte=result.destination.bits_per_byte * 2)
+    page = render_html(move_document(replace(result, control=better, gap_closed=0.5)))
+    assert "needs 50.0% fewer bits per byte than the control" in page
+    assert "healing closed 50.0%" in page
+    taught = replace(result, teacher=replace(result.source, name="models/wise"), verb="distill")
+    assert "taught by wise with cross_entropy" in render_html(move_document(taught))

@@ -65,6 +65,9 @@ def _healed(result: MoveResult) -> str:
     if not result.healing_steps:
         return "not healed"
     seconds = format_number(round(result.healing_seconds))
+    if result.teacher is not None:
+        name = Path(result.teacher.name).name
+        return f"taught by {name} with {result.heal} for {seconds} seconds"
     return f"healed by {result.heal} for {seconds} seconds"
 
 
@@ -100,6 +103,11 @@ def _about_control(result: MoveResult) -> str:
     note = (
         "The control is the model before the move, trained with cross-entropy for "
         f"{result.control.seconds:.0f} seconds on the same text."
+    )
+    more = result.destination.bits_per_byte / result.control.bits_per_byte - 1
+    note += (
+        f" On your text the destination needs {format_percent(abs(more))} "
+        f"{'more' if more > 0 else 'fewer'} bits per byte than the control."
     )
     closed = result.gap_closed
     if closed is not None and closed >= 0:
