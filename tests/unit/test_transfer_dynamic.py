@@ -329,6 +329,13 @@ def test_prefill_figures_are_those_of_the_plain_model():
     assert none.cut_bits_per_byte == result.bits_per_byte and none.cosine == pytest.approx(1)
     assert some.reduction > 0.1 and some.cosine < 0.999
     assert some.bits_per_byte != none.bits_per_byte != some.cut_bits_per_byte
+    one = measure_prefill(reader, [text], [20], replace(options, max_windows=1)).points[0]
+    kept = torch.tensor(ids[round(60 * one.reduction) : 80])
+    with torch.inference_mode():
+        logits = lm.model(input_ids=kept[None]).logits[0, -21:-1]
+    nats = float(torch.nn.functional.cross_entropy(logits, kept[-20:], reduction="sum"))
+    size = len(lm.vocabulary.bytes_of(kept[-20:].tolist()))
+    assert one.cut_bits_per_byte == pytest.approx(nats / size / np.log(2), rel=1e-5)
     for texts, changed in ((["short"], options), ([text], replace(options, read=5000))):
         with pytest.raises(ConfigError):
             measure_prefill(reader, texts, [0], changed)
