@@ -228,3 +228,15 @@ def test_attach_leaves_no_trace():
     assert kinds == [type(layer) for layer in wanted.past_key_values.layers]
     assert not model._forward_pre_hooks
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_branch_takes_its_positions_along():
+    model = tiny_model("llama")
+    with attach(model, Streaming(budget=16, recent=4, stride=6)) as attached:
+        runner = Runner(model, cache=attached.cache())
+        runner.prefill(list(range(1, 31)))
+        runner.verify(TokenTree.from_paths([[5], [6, 7]]))
+        runner.commit([1, 2])
+        for layer in attached.layers.values():
+            store = layer.stores[0]
+            assert store.positions[0, 0, store.used - 3 : store.used].tolist() == [29, 30, 31]
