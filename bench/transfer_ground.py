@@ -37,11 +37,18 @@ class Ground:
     options: dict[str, dict[str, Any]]
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def bits(self, model: Any, vocabulary: Vocabulary, *, on_general: bool = False) -> float:
+    def bits(
+        self,
+        model: Any,
+        vocabulary: Vocabulary,
+        *,
+        on_general: bool = False,
+        context: int = 512,
+    ) -> float:
         """Bits per byte of a model on the held-out text."""
         lm = replace(self.source, model=model, vocabulary=vocabulary)
         texts = self.general if on_general else self.held_out
-        return bits_per_byte(lm, texts, context=512).bits_per_byte
+        return bits_per_byte(lm, texts, context=context).bits_per_byte
 
     def fresh_vocabulary(self) -> Vocabulary:
         """Return a vocabulary of the source's size, learned on the unread text."""

@@ -23,7 +23,7 @@ from transfer_ground import Cell, Cells, Ground, clock
 HEALING = {"length": 256, "batch_tokens": 512, "micro_tokens": 512}
 # The source is at home in its vocabulary: rates that suit the others cost it 0.05 bits per byte.
 CONTROL = {**HEALING, "lr_embeddings": 1e-3, "lr_body": 1e-4}
-BYTES = {"length": 512, "batch_tokens": 2048, "micro_tokens": 2048}
+BYTES = {"length": 1024, "batch_tokens": 2048, "micro_tokens": 2048}  # all positions it has
 # Where the new rows are good from the start, lower rates heal further (docs/log.md).
 GENTLE = {"lr_embeddings": 3e-3, "lr_body": 3e-4}
 STARTS_WELL = ("context_distillation", "zett")
@@ -60,6 +60,7 @@ class Move:
     teacher: LanguageModel | None = None
     replay_ids: torch.Tensor | None = None
     on_general: bool = False
+    context: int = 512
 
     def inputs(self, num_steps: int, **more: Any) -> HealInput:
         """Return what a healer gets; it trains a copy of the model."""
@@ -94,7 +95,7 @@ class Move:
                 for file in inputs.checkpoint.parent.glob(inputs.checkpoint.name + "*"):
                     file.unlink()
             cell = {
-                "bits_per_byte": ground.bits(inputs.model, self.vocabulary),
+                "bits_per_byte": ground.bits(inputs.model, self.vocabulary, context=self.context),
                 "steps": num_steps,
                 "cpu_seconds": used,
             }
@@ -260,6 +261,7 @@ def byteification(cells: Cells, ground: Ground, seconds: float) -> dict[str, Any
         )[0],
         destination,
         lambda: ground.token_ids("bytes", destination, ground.train),
+        context=1024,  # tokens of one byte: still less text than the source sees
     )
     before = cells.get("source", lambda: {"bits_per_byte": bits_of_source(ground)})
     return {"source": before, "bytes": move.heal(cells, ground, "cross_entropy", seconds, BYTES)}
