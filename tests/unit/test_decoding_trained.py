@@ -13,12 +13,13 @@ import torch
 
 from jeton.adapters.vllm import Proposer
 from jeton.decoding.acceptance_head import rejection_exceeds
-from jeton.decoding.contract import DraftContext, Sampling, Step
+from jeton.decoding.contract import COUPLED, DraftContext, Sampling, Step
 from jeton.decoding.create import create_drafter
 from jeton.decoding.drafters import rapid
 from jeton.decoding.early_exit import shallow_model
 from jeton.decoding.generation import generate
 from jeton.decoding.heads import Heads, grow_by_levels
+from jeton.decoding.noise import gumbel
 from jeton.decoding.registry import DRAFTERS
 from jeton.decoding.replay import replay
 from jeton.decoding.store import Datastore
@@ -93,6 +94,30 @@ def test_hydra_heads_see_what_was_drafted_and_medusa_heads_do_not():
         drafter.observe(Step(TokenTree.chain([3]), (0,), (4,), hidden=hidden))
         one, other = (drafter._state.guesses(1, [[token]], 20)[0] for token in (5, 6))
         assert (one != other) == differs
+
+
+@pytest.mark.parametrize("kind", ["hydra", "medusa"])
+def test_guesses_of_the_heads_by_hand(kind):
+    """What a head reads, in its order; the noise is that of the place the guess will stand at."""
+    lm = tiny_language_model("llama")
+    weights = heads_of(kind, lm)
+    drafter = DRAFTERS.create(kind, {"trained": weights})
+    sampling = Sampling(temperature=0.7, seed=5)
+    context = DraftContext([1, 2, 3], 61, sampling, target=Runner(lm.model), draws=COUPLED)
+    drafter.begin(context)
+    hidden = torch.linspace(-1, 1, 32)[None]
+    drafter.observe(Step(TokenTree.chain([3]), (0,), (4,), hidden=hidden))  # token 4 at place 3
+    (found, _) = drafter._state.guesses(1, [[7]], 5)[0]
+
+    unit = lambda rows: torch.nn.functional.rms_norm(rows, (32,))  # noqa: E731
+    matrix = lm.model.get_input_embeddings().weight
+    seen = [unit(hidden), *([unit(matrix[[4]]), unit(matrix[[7]])] if kind == "hydra" else [])]
+    part = weights.tensors
+    inner = torch.cat(seen, -1) @ part["up.1.weight"].T + part["up.1.bias"]
+    state = torch.nn.functional.silu(inner) @ part["down.1.weight"].T + part["down.1.bias"]
+    logits = (state @ lm.model.get_output_embeddings().weight[:20].T)[0].double() / 0.7
+    noise = gumbel(5, 5, 61)[:20]  # token 7 stands at place 4, the guess at place 5
+    assert found == (logits + noise).topk(5).indices.tolist()
 
 
 def test_where_specdec_pp_stops():
