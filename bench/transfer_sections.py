@@ -18,7 +18,7 @@ from jeton.retrofit.moves.destination import byte_vocabulary
 from jeton.transfer.contract import HealInput, InitInput, InitResult
 from jeton.transfer.registry import HEALERS, INITIALIZERS
 from jeton.transfer.transplant import transplant, with_rows
-from transfer_ground import Cell, Cells, Ground, clock
+from transfer_ground import Cell, Cells, Ground, clock, first, join
 
 HEALING = {"length": 256, "batch_tokens": 512, "micro_tokens": 512}
 # The source is at home in its vocabulary: rates that suit the others cost it 0.05 bits per byte.
@@ -30,6 +30,9 @@ STARTS_WELL = ("context_distillation", "zett")
 EXTENSION = {**HEALING, **GENTLE, "replay": 0.5}
 PROBE_STEPS = 8
 DISTILLERS = ("cross_entropy", "alm", "uld", "gold")
+SCARCE = 150_000  # characters of text, read many times
+SCARCE_SECONDS = 50.0
+STOPPED_EARLY = 10.0  # where cross-entropy on so little text is best
 
 
 @dataclass
@@ -280,15 +283,24 @@ def distillation(cells: Cells, ground: Ground, seconds: float) -> dict[str, Any]
         "distillation/start", lambda: {"bits_per_byte": ground.bits(student(), destination)}
     )
     found = {"start": start}
+    plenty = Move(
+        "distillation",
+        student,
+        destination,
+        lambda: ground.token_ids("fresh", destination, ground.train),
+        teacher=ground.source,
+    )
+    little = replace(
+        plenty,
+        name="distillation/scarce",
+        token_ids=lambda: join(destination, first(ground.train, SCARCE)),
+    )
     for healer in DISTILLERS:
-        move = Move(
-            "distillation",
-            student,
-            destination,
-            lambda: ground.token_ids("fresh", destination, ground.train),
-            teacher=ground.source,
-        )
-        found[healer] = move.heal(cells, ground, healer, seconds, HEALING)
+        found[healer] = plenty.heal(cells, ground, healer, seconds, HEALING)
+    for healer in DISTILLERS:
+        found[f"scarce {healer}"] = little.heal(cells, ground, healer, SCARCE_SECONDS, HEALING)
+    stopped = little.heal(cells, ground, "cross_entropy", STOPPED_EARLY, HEALING)
+    found["scarce cross_entropy, stopped early"] = stopped
     return found
 
 
