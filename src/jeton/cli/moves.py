@@ -38,7 +38,9 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     ),
     "init": (
         str,
-        typer.Option("", help="How new embedding rows start; empty: mean, or the recipe's."),
+        typer.Option(
+            "", help="How new embedding rows start; empty: auto (zett or mean), or the recipe's."
+        ),
     ),
     "heal": (
         str,

@@ -28,7 +28,7 @@ def retrofit(
         help="How the vocabulary is learned; auto extends a byte-level BPE, else learns bpe.",
     ),
     vocab_size: int = typer.Option(0, help="Size of the new vocabulary; 0: the learner's default."),
-    init: str = typer.Option("mean", help="How new embedding rows start."),
+    init: str = typer.Option("auto", help="How new embedding rows start; auto: zett or mean."),
     heal: str = typer.Option("cross_entropy", help="How the model is trained on them."),
     drafter: str = typer.Option(
         "prompt_lookup", help="Drafter of the speculative figures, or a file of tune-decoding."

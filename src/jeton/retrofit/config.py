@@ -8,7 +8,7 @@ from jeton.core.vocabulary import ModelKind, Vocabulary
 from jeton.errors import ConfigError
 
 LARGEST_VOCABULARY = 4_000_000
-DEFAULT_INIT = "mean"
+DEFAULT_INIT = "auto"
 DEFAULT_HEAL = "cross_entropy"
 
 
@@ -23,7 +23,8 @@ class JobConfig:
         held_out: Text for verification only; empty takes a tenth of `text`.
         general: General text: part of it is mixed into healing, the rest shows forgetting.
         vocab_size: Size of a vocabulary that is learned; 0 for the method's own rule.
-        init: How new rows start.
+        init: How new rows start. "auto" takes the hypernetwork where the model has one, else the
+            mean of the parts.
         heal: How the model is trained on them.
         minutes: Time for healing; turned into a number of steps at the start.
         steps: Number of healing steps; overrides `minutes` when not -1, 0 skips healing.

@@ -17,6 +17,7 @@ from jeton.core.vocabulary import Vocabulary
 from jeton.errors import DiskFullError
 from jeton.lm.bits import bits_per_byte
 from jeton.lm.load import LanguageModel, quiet_transformers
+from jeton.retrofit.auto_init import chosen
 from jeton.retrofit.auto_tokenizer import follow_tokenizer_json
 from jeton.retrofit.config import JobConfig
 from jeton.retrofit.rehearsal import rehearse
@@ -76,11 +77,14 @@ class Healing:
     rows: Path | None = None
     progress: Progress = NO_PROGRESS
 
+    @property
+    def init(self) -> str:
+        """Name of the initializer: what is asked, or what "auto" stands for."""
+        return chosen(self.config.init, self.config.options, self.source)
+
     def transplanted(self) -> tuple[Any, InitResult]:
         """Return the destination model before healing, and what the initializer did."""
-        initializer: Any = INITIALIZERS.create(
-            self.config.init, self.config.options_for(self.config.init)
-        )
+        initializer: Any = INITIALIZERS.create(self.init, self.config.options_for(self.init))
         texts: tuple[str, ...] = ()
         if self.rows is not None and self.rows.is_file():
             initializer = _Kept(InitResult(**read_checkpoint(self.rows)))
@@ -114,6 +118,7 @@ class Healing:
             before = bits_per_byte(self.source, sample, progress=self.progress).bits_per_byte
         after = bits_per_byte(moved, sample, progress=self.progress).bits_per_byte
         return {
+            "init": self.init,
             "source_bits_per_byte": before,
             "bits_per_byte": after,
             "num_copied": result.num_copied,

@@ -11,6 +11,7 @@ from jeton.learn.registry import LEARNERS
 from jeton.lm.load import LanguageModel
 from jeton.report.document import Document
 from jeton.retrofit import stages
+from jeton.retrofit.auto_init import candidates
 from jeton.retrofit.config import RetrofitConfig
 from jeton.retrofit.job import Job, check_options
 from jeton.retrofit.page import retrofit_document
@@ -66,10 +67,12 @@ class Retrofit(Job[RetrofitConfig, RetrofitResult]):
         learners = ["extend", "bpe"] if config.learner == "auto" else [config.learner]
         for name in learners:
             LEARNERS.create(name, config.options_for(name))
-        INITIALIZERS.create(config.init, config.options_for(config.init))
+        inits = candidates(config.init)
+        for name in inits:
+            INITIALIZERS.create(name, config.options_for(name))
         HEALERS.create(config.heal, config.options_for(config.heal))
         DRAFTERS.create(config.drafter)
-        check_options(config.options, {*learners, config.init, config.heal})
+        check_options(config.options, {*learners, *inits, config.heal})
 
     def make_vocabulary(self) -> None:
         """Write the vocabulary that the model is moved onto."""
@@ -84,8 +87,8 @@ class Retrofit(Job[RetrofitConfig, RetrofitResult]):
 
     def method(self) -> dict[str, Any]:
         """Return what was done, for the model's provenance."""
-        learner = self.done["destination"]["learner"]
-        return {"learner": learner, "init": self.config.init, "heal": self.config.heal}
+        learner, init = self.done["destination"]["learner"], self.done["transplant"]["init"]
+        return {"learner": learner, "init": init, "heal": self.config.heal}
 
     @classmethod
     def document(cls, result: RetrofitResult) -> Document:

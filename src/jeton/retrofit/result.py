@@ -147,6 +147,7 @@ def common_fields(done: Mapping[str, Any], general_source: str) -> dict[str, Any
     return {
         "num_kept_tokens": made["num_kept"],
         "num_new_tokens": made["num_new"],
+        "init": start["init"],
         "num_copied_rows": start["num_copied"],
         "num_composed_rows": start["num_composed"],
         "num_fallback_rows": start["num_fallback"],

@@ -73,7 +73,6 @@ def certificate(
     sample = _sample_lines(max(texts.held_out, key=len))
     return RetrofitResult(
         **common_fields(done, texts.general_source),
-        init=config.init,
         heal=config.heal,
         source=before,
         destination=after,

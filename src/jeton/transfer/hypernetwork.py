@@ -195,15 +195,25 @@ def network_for(source: Vocabulary, columns: int, folder: str | Path = "") -> Hy
     return network
 
 
+def comes_with_jeton(source: Vocabulary, columns: int) -> bool:
+    """Whether jeton holds a network for this model: the starter model and its fine-tunes.
+
+    Args:
+        source: Vocabulary of the model.
+        columns: Of its rows, see `HypernetworkConfig`.
+    """
+    try:
+        document = json.loads((hypernetwork_path() / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:  # installed without the data
+        return False
+    return bool((document["source"], document["columns"]) == (fingerprint(source), columns))
+
+
 def _shipped(source: Vocabulary, columns: int) -> Hypernetwork | None:
     """Return the starter model's network, when this is such a model."""
-    folder = hypernetwork_path()
-    try:
-        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:  # installed without the data
+    if not comes_with_jeton(source, columns):
         return None
-    fits = (document["source"], document["columns"]) == (fingerprint(source), columns)
-    return load_hypernetwork(folder, source) if fits else None
+    return load_hypernetwork(hypernetwork_path(), source)
 
 
 def fingerprint(vocabulary: Vocabulary) -> str:

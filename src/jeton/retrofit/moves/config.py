@@ -21,7 +21,7 @@ class MoveConfig(JobConfig):
         num_tokens: extend: tokens to add; 0 adds the share `growth`.
         growth: extend: tokens to add as a share of the vocabulary; 0: the recipe's, else a quarter.
         recipe: transfer: a published recipe that sets `to`, `init`, `heal` and their options.
-        init: How new rows start; empty: the recipe's, else mean.
+        init: How new rows start; empty: the recipe's, else "auto".
         heal: How the model is trained; empty: the recipe's, else cross_entropy (distill: alm).
         control: Whether the source is trained for the same seconds on the same text, to compare.
         language: Code of the language that the text should be in, such as "nl"; empty: any.

@@ -8,6 +8,7 @@ from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.learn.registry import LEARNERS
 from jeton.lm.load import LanguageModel
 from jeton.report.document import Document
+from jeton.retrofit.auto_init import candidates
 from jeton.retrofit.job import Job, check_options
 from jeton.retrofit.moves import stages
 from jeton.retrofit.moves.agreement import greedy_agreement
@@ -63,9 +64,11 @@ class Move(Job[MoveConfig, MoveResult]):
     @classmethod
     def check(cls, config: MoveConfig) -> None:
         """Fail on a misspelt method before anything is read."""
-        INITIALIZERS.create(config.init, config.options_for(config.init))
+        inits = candidates(config.init)
+        for name in inits:
+            INITIALIZERS.create(name, config.options_for(name))
         HEALERS.create(config.heal, config.options_for(config.heal))
-        chosen = {config.init, config.heal}
+        chosen = {*inits, config.heal}
         learner = "extend" if config.verb == "extend" else config.to
         if config.verb in ("transfer", "extend") and learner in LEARNERS.names():
             LEARNERS.create(learner, config.options_for(learner))
@@ -102,7 +105,11 @@ class Move(Job[MoveConfig, MoveResult]):
 
     def method(self) -> dict[str, Any]:
         """Return what was done, for the model's provenance."""
-        return {"verb": self.config.verb, "init": self.config.init, "heal": self.config.heal}
+        return {
+            "verb": self.config.verb,
+            "init": self.done["transplant"]["init"],
+            "heal": self.config.heal,
+        }
 
     @classmethod
     def document(cls, result: MoveResult) -> Document:

@@ -57,7 +57,6 @@ def certificate(config: MoveConfig, texts: Texts, done: dict[str, Any]) -> MoveR
         **common_fields(done, texts.general_source),
         verb=config.verb,
         how=done["destination"]["how"],
-        init=config.init,
         heal=config.heal,
         recipe=config.recipe,
         source=before,
