@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="end within a minute")
     parser.add_argument("--minutes", type=float, default=10.0, help="of healing")
     parser.add_argument("--steps", type=int, default=-1, help="of healing, instead of --minutes")
+    parser.add_argument("--init", default="auto", help="how new rows start")
     parser.add_argument("--set", nargs="*", default=[], help="method.field=value")
     parser.add_argument("--general", type=Path, nargs="*", default=[], help="replay text")
     parser.add_argument("--books", type=Path, nargs="*", default=[], help="unseen English text")
@@ -191,6 +192,7 @@ def run(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     config = demo_config(out, args.minutes, steps=4 if args.quick else args.steps)
     config = replace(
         config,
+        init=args.init,
         options=dict(pair.split("=", 1) for pair in args.set) or config.options,
         general=tuple(args.general),
         verify_bytes=20_000 if args.quick else 600_000,
