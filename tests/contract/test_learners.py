@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
-from jeton.core.encode import bytes_to_byte_level
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, InputError, UnsupportedModelError
 from jeton.learn.contract import LearnedVocabulary
 from jeton.learn.export import export_tokenizer
 from jeton.learn.pretokenize import WORD_PATTERN
 from jeton.learn.registry import LEARNERS
+from jeton.testing.models import tiny_fallback_tokenizer
 
 WORDS = [
     "def",
@@ -59,8 +60,10 @@ def text_of(seed: int, num_words: int) -> str:
 TEXTS = [text_of(seed, 60 + seed) for seed in range(24)]
 
 
-@pytest.fixture(scope="session")
-def base_json() -> str:
+SPECIAL = ["<|endoftext|>", "<|pad|>"]
+
+
+def byte_level_base(is_special_first: bool = True) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -72,11 +75,38 @@ def base_json() -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=BASE_SIZE,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=["<|endoftext|>", "<|pad|>"],
+        special_tokens=SPECIAL if is_special_first else [],
         show_progress=False,
     )
     tokenizer.train_from_iterator([text_of(99, 300)], trainer)
-    text: str = tokenizer.to_str()
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+def fallback_base(has_metaspace: bool) -> Tokenizer:
+    tokenizer = tiny_fallback_tokenizer(has_metaspace=has_metaspace)
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+BASES = {
+    "bytes": byte_level_base,
+    "bytes, specials behind": partial(byte_level_base, False),
+    "fallback, normalizer": partial(fallback_base, False),
+    "fallback, metaspace": partial(fallback_base, True),
+}
+CASES = [(name, "bytes") for name in LEARNERS]
+CASES += [("extend", base) for base in BASES if base != "bytes"]
+
+
+@pytest.fixture
+def base_json(request: pytest.FixtureRequest) -> str:
+    return base_of(request.param)
+
+
+@cache
+def base_of(kind: str) -> str:
+    text: str = BASES[kind]().to_str()
     return text
 
 
@@ -85,7 +115,7 @@ def learn(name: str, base: Any, texts: list[str] = TEXTS, size: int = 400) -> Le
     return learned
 
 
-@pytest.mark.parametrize("name", list(LEARNERS))
+@pytest.mark.parametrize(("name", "base_json"), CASES, indirect=["base_json"])
 class TestEveryLearner:
     def test_same_file_for_any_order(self, name: str, base_json: str) -> None:
         first = learn(name, base_json).tokenizer_json
@@ -119,7 +149,7 @@ class TestEveryLearner:
         model = json.loads(learn(name, base_json).tokenizer_json)["model"]
         if model["type"] != "BPE":
             pytest.skip("not a merge list")
-        known = {bytes_to_byte_level(bytes([byte])) for byte in range(256)}
+        known = {token for token in model["vocab"] if len(token) == 1}
         for left, right in model["merges"]:
             assert {left, right} <= known, (left, right)
             assert left + right in model["vocab"]
@@ -131,6 +161,9 @@ class TestEveryLearner:
         vocabulary = learned.vocabulary()
         assert loaded.eos_token == "<|endoftext|>"
         assert len(loaded) == learned.vocab_size
+        assert {t: loaded.convert_tokens_to_ids(t) for t in SPECIAL} == {
+            token: vocabulary.special_tokens[token] for token in SPECIAL
+        }
         for text in TEXTS:
             ids = loaded(text, add_special_tokens=False)["input_ids"]
             assert ids == vocabulary.encode(text)
@@ -138,7 +171,7 @@ class TestEveryLearner:
 
     def test_special_tokens_stay(self, name: str, base_json: str) -> None:
         vocabulary = learn(name, base_json).vocabulary()
-        assert set(vocabulary.special_tokens) == {"<|endoftext|>", "<|pad|>"}
+        assert set(vocabulary.special_tokens) - {"<s>"} == {"<|endoftext|>", "<|pad|>"}
         texts = ["<|endoftext|>" * 50 + text for text in TEXTS]
         special = learn(name, base_json, texts).vocabulary()
         assert b"<|endoftext|>" not in special.tokens

@@ -233,7 +233,17 @@ def extended_document(
         pair = [bytes_to_byte_level(tokens[left]), bytes_to_byte_level(tokens[right])]
         model["merges"].append(pair if has_lists else " ".join(pair))
     document["pre_tokenizer"] = pre_tokenizer
-    return neutral(document)
+    return neutral(with_added_tokens(document))
+
+
+def with_added_tokens(document: dict[str, Any]) -> dict[str, Any]:
+    """Put the added tokens into the vocabulary, in place.
+
+    The tokenizers library numbers those outside of it anew, from the number of other tokens on.
+    """
+    for entry in document.get("added_tokens") or []:
+        document["model"]["vocab"].setdefault(entry["content"], entry["id"])
+    return document
 
 
 def fresh_document(
@@ -265,7 +275,7 @@ def fresh_document(
         "added_tokens": list(added),
         "normalizer": source.get("normalizer"),
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": _with_new_ids(source.get("post_processor"), ids),
+        "post_processor": with_new_ids(source.get("post_processor"), ids),
         "decoder": {
             "type": "ByteLevel",
             "add_prefix_space": True,
@@ -288,13 +298,13 @@ def fresh_document(
     return neutral(document)
 
 
-def _with_new_ids(processor: Any, ids: Mapping[str, int]) -> Any:
+def with_new_ids(processor: Any, ids: Mapping[str, int]) -> Any:
     """Return a post-processor whose special tokens have their new ids; None where one is gone."""
     if not isinstance(processor, dict):
         return None
     result = copy.deepcopy(processor)
     if result.get("type") == "Sequence":
-        parts = [_with_new_ids(part, ids) for part in result.get("processors", [])]
+        parts = [with_new_ids(part, ids) for part in result.get("processors", [])]
         return {"type": "Sequence", "processors": [part for part in parts if part is not None]}
     for entry in result.get("special_tokens", {}).values():
         if any(token not in ids for token in entry["tokens"]):

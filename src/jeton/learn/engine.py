@@ -33,6 +33,7 @@ class MergeEngine:
         rules: Merges to apply first, in order: (left id, right id, product id).
         max_token_size: Products of a greater size are not learned.
         sizes: Size of each token for that limit; its bytes by default. Sizes add up.
+        spans: Places in the words that each token covers; its bytes by default.
         min_count: Pairs that occur less often are not learned.
         reapply: Whether a pair that arises again after its rule is merged at once, as an encoder
             does; otherwise it is counted anew, as the trainer of `tokenizers` does.
@@ -48,6 +49,7 @@ class MergeEngine:
         rules: Sequence[tuple[int, int, int]] = (),
         max_token_size: int | None = None,
         sizes: Sequence[int] | None = None,
+        spans: Sequence[int] | None = None,
         min_count: int = 1,
         reapply: bool = True,
         backend: str = "auto",
@@ -65,7 +67,7 @@ class MergeEngine:
         self._meta[k.STEP] = 1  # a neighbour's stamp of 0 is of no step
         self._meta[k.TOTAL] = words.num_tokens
         self._arrays: dict[str, Any] = {}
-        self._set_tokens(tokens, banned, sizes)
+        self._set_tokens(tokens, banned, sizes, spans)
         self._set_words(words)
         for name, (dtype, _) in _GROWING.items():
             self._arrays.setdefault(name, np.zeros(0, dtype=dtype))
@@ -100,7 +102,11 @@ class MergeEngine:
             self._call("lay_out", symbols, ends, "sym word")
 
     def _set_tokens(
-        self, tokens: Sequence[bytes], banned: Sequence[int], sizes: Sequence[int] | None
+        self,
+        tokens: Sequence[bytes],
+        banned: Sequence[int],
+        sizes: Sequence[int] | None,
+        spans: Sequence[int] | None,
     ) -> None:
         lengths = np.array([len(token) for token in tokens], dtype=np.int32)
         starts = np.zeros(len(tokens), dtype=np.int64)
@@ -112,7 +118,7 @@ class MergeEngine:
             "tlen": lengths,
             "tsize": lengths.copy() if sizes is None else np.array(sizes, dtype=np.int32),
             "tban": is_banned,
-            "tspan": lengths.copy(),
+            "tspan": lengths.copy() if spans is None else np.array(spans, dtype=np.int32),
             "tdata": np.frombuffer(b"".join(tokens), dtype=np.uint8).copy(),
             "tkey": np.zeros(0, dtype=np.int64),
             "tpair": np.zeros(0, dtype=np.int32),

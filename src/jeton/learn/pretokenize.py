@@ -14,6 +14,7 @@ from typing import Any
 import regex
 from tokenizers import Tokenizer
 
+from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError, TokenizerError
 
 # The pattern of GPT-2, which ByteLevel applies when `use_regex` is on.
@@ -118,6 +119,11 @@ class Pretokenizer:
         """Read the pipeline of a parsed tokenizer.json."""
         specs = tuple(json.dumps(spec) for spec in _flatten(document.get("pre_tokenizer")))
         return cls(specs, json.dumps(document.get("normalizer")))
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: Vocabulary) -> "Pretokenizer":
+        """Read the pipeline of a vocabulary with a tokenizer.json."""
+        return cls.from_tokenizer_json(json.loads(vocabulary.tokenizer_json or "{}"))
 
     @classmethod
     def from_pattern(cls, pattern: str) -> "Pretokenizer":

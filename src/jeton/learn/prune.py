@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jeton.core.progress import NO_PROGRESS, Progress
-from jeton.core.vocabulary import Vocabulary
-from jeton.errors import ConfigError
-from jeton.learn.byte_level import Start, check_byte_level, fresh_document, read_base, start_from
+from jeton.core.vocabulary import ModelKind, Vocabulary
+from jeton.errors import ConfigError, InputError
+from jeton.learn.byte_fallback import check_prunable, pruned_contents, start_from_contents
+from jeton.learn.byte_level import Start, fresh_document, is_byte_level, read_base, start_from
 from jeton.learn.contract import LearnedVocabulary, SizePoint
-from jeton.learn.counts import check_rereadable, count_pretokens
+from jeton.learn.counts import check_rereadable, count_pretokens, in_shards
 from jeton.learn.engine import MergeEngine, Words
 from jeton.learn.pretokenize import Pretokenizer
-from jeton.learn.results import base_bytes_per_token, finish
+from jeton.learn.results import base_bytes_per_token, finish, to_text
 
 
 def prune_vocabulary(
@@ -33,23 +34,26 @@ def prune_vocabulary(
 ) -> LearnedVocabulary:
     """Return a smaller vocabulary for a text; ids are numbered anew in their old order.
 
-    Special and added tokens and the 256 bytes always stay.
+    Special and added tokens and the 256 bytes always stay, and so does all that the merges of a
+    token that stays are made of. Without a size the text keeps its encoding, token by token.
 
     Args:
-        base: Byte-level BPE.
+        base: Byte-level BPE, or BPE or Unigram with byte fallback.
         texts: What the vocabulary is for.
         vocab_size: Ids that remain; None takes away only what the text never needs.
         progress: Where to report.
     Raises:
         ConfigError: the size is not below the base's, or is below what must stay.
-        UnsupportedModelError: the base is not byte-level BPE.
+        UnsupportedModelError: the base is of another kind.
         InputError: the texts are empty.
     """
     began = time.perf_counter()
     check_rereadable(texts)
     source = read_base(base)
     assert source is not None
-    check_byte_level(source, "pruning")
+    check_prunable(source)
+    if not is_byte_level(source):
+        return _prune_contents(source, texts, vocab_size, progress)
     document = json.loads(source.tokenizer_json or "{}")
     pretokenizer = Pretokenizer.from_tokenizer_json(document)
     counts = count_pretokens(texts, pretokenizer, progress=progress)
@@ -58,11 +62,7 @@ def prune_vocabulary(
     engine = MergeEngine(words, start.tokens, banned=start.banned, rules=start.rules)
     engine.replay()
     kept = _kept_tokens(start, usage(engine, words), vocab_size)
-    if vocab_size is not None and (len(kept) != vocab_size or vocab_size >= source.vocab_size):
-        raise ConfigError(
-            f"vocab_size {vocab_size} is not possible for pruning {source.vocab_size} tokens",
-            hint=f"give {len(start.banned) + 256} to {source.vocab_size - 1}",
-        )
+    _check_size(vocab_size, len(kept), len(start.banned) + 256, source)
     new_id = {old: new for new, old in enumerate(kept)}
     rules = [
         (new_id[a], new_id[b], new_id[c])
@@ -103,6 +103,57 @@ def prune_vocabulary(
         began,
         source_bytes_per_token=base_bytes_per_token(source, counts),
     )
+
+
+def _prune_contents(
+    source: Vocabulary, texts: Iterable[str], vocab_size: int | None, progress: Progress
+) -> LearnedVocabulary:
+    """Prune a vocabulary with byte fallback; its tokenizer itself says what the text needs."""
+    began = time.perf_counter()
+    start = start_from_contents(source)
+    uses, num_bytes = _uses(source, texts, progress)
+    if not num_bytes:
+        raise InputError("the texts are empty", hint="give the text that the vocabulary is for")
+    if source.model_kind is ModelKind.UNIGRAM:
+        # The score of the unknown follows the lowest score, so that the token that has it stays.
+        rows = json.loads(source.tokenizer_json or "{}")["model"]["vocab"]
+        start.banned.append(min(range(len(rows)), key=lambda i: rows[i][1]))
+    kept = _kept_tokens(start, uses, vocab_size)
+    _check_size(vocab_size, len(kept), len({*start.banned, *start.byte_ids.tolist()}), source)
+    document = to_text(pruned_contents(source, kept))
+    after, _ = _uses(Vocabulary.from_tokenizer_json(document, source.name), texts, progress)
+    assert vocab_size is not None or (after == uses[kept]).all()
+    return LearnedVocabulary(
+        method="prune",
+        tokenizer_json=document,
+        vocab_size=len(kept),
+        num_kept=len(kept),
+        num_new=0,
+        num_bytes=num_bytes,
+        bytes_per_token=num_bytes / int(after.sum()),
+        source_bytes_per_token=num_bytes / int(uses.sum()),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _uses(
+    vocabulary: Vocabulary, texts: Iterable[str], progress: Progress
+) -> tuple[NDArray[np.int64], int]:
+    """Return how often texts use each id, shape (vocab_size,), int64, and their size in UTF-8."""
+    uses, num_bytes = np.zeros(vocabulary.vocab_size, dtype=np.int64), 0
+    for shard in progress.track(in_shards(texts), None, "counting", "shard"):
+        ids = [token_id for text in vocabulary.encode_batch(shard) for token_id in text]
+        uses += np.bincount(np.array(ids, dtype=np.int64), minlength=len(uses))
+        num_bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in shard)
+    return uses, num_bytes
+
+
+def _check_size(vocab_size: int | None, reached: int, least: int, source: Vocabulary) -> None:
+    if vocab_size is not None and (reached != vocab_size or vocab_size >= source.vocab_size):
+        raise ConfigError(
+            f"vocab_size {vocab_size} is not possible for pruning {source.vocab_size} tokens",
+            hint=f"give {least} to {source.vocab_size - 1}",
+        )
 
 
 def usage(engine: MergeEngine, words: Words) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ LEARNERS = Registry(
             verified=Verification.EXACT,
             evidence=_CONTRACT,
             cost="about 0.1 CPU seconds per MB of text",
-            needs="a byte-level BPE base",
+            needs="a BPE base, byte-level or with byte fallback",
         ),
         "superbpe": Row(
             target="jeton.learn.methods.superbpe:SuperBpe",

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from jeton.core.vocabulary import Vocabulary
@@ -107,6 +107,35 @@ def tiny_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>"])
+    return tokenizer
+
+
+def tiny_fallback_tokenizer(*, has_metaspace: bool = False) -> Tokenizer:
+    """Return a BPE with byte fallback as of SentencePiece: `<s>`, bytes, a dozen merges, letters.
+
+    Args:
+        has_metaspace: Whether the space is put before a text by a pre-tokenizer (Mistral), not by
+            a normalizer (Llama 2).
+
+    Example:
+        >>> tiny_fallback_tokenizer().encode("the then é").tokens
+        ['▁the', '▁the', 'n', '▁', '<0xC3>', '<0xA9>']
+    """
+    merges = [(pair[0], pair[1]) for pair in ("th", "he", "in", "er", "an", "▁t", "▁a", "re", "▁▁")]
+    merges += [("th", "e"), ("▁", "the"), ("▁t", "he"), ("in", "g"), ("an", "d")]
+    letters = sorted("▁abcdefghijklmnopqrstuvwxyz0123456789()<|>_:")
+    tokens = ["<s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokens += ["".join(pair) for pair in merges] + letters
+    vocab = {token: token_id for token_id, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True))
+    if has_metaspace:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        tokenizer.normalizer = normalizers.Sequence(steps)
+    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*back, decoders.Strip(" ", 1, 0)])
     tokenizer.add_special_tokens(["<s>"])
     return tokenizer
 

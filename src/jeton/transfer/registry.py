@@ -277,7 +277,7 @@ RECIPES = Registry(
             verified=Verification.FORMULA,
             evidence="tests/contract/test_moves.py",
             cost="a training step of the whole model per batch",
-            needs="Portuguese text, a byte-level BPE source",
+            needs="Portuguese text, a BPE source",
         ),
         "vocabulary_expansion": Row(
             target="jeton.transfer.recipes.vocabulary_expansion:VocabularyExpansion",
@@ -291,7 +291,7 @@ RECIPES = Registry(
             verified=Verification.FORMULA,
             evidence="tests/contract/test_moves.py",
             cost="skip-gram steps, then that of the healer lora",
-            needs="text of the user, a byte-level BPE source, the extra train (PEFT)",
+            needs="text of the user, a BPE source, the extra train (PEFT)",
         ),
     },
 )

@@ -2,7 +2,8 @@
 
 Source: Purason et al. 2025, https://arxiv.org/abs/2512.03989 (continued BPE training).
 Differs from the source: the text is segmented by the base's merges exactly as its encoder does it,
-a pair whose bytes are a token already costs no new id, and tokens may cover words within a line.
+a pair whose bytes are a token already costs no new id, and tokens may cover words within a line
+(those of a base with byte fallback, as Llama 2 and Gemma have, one word and the spaces before it).
 Cost: one pass over the text to count, then time that grows with the number of distinct pieces;
 lines repeat less than words, so they are learned from a sample.
 """
@@ -10,15 +11,16 @@ lines repeat less than words, so they are learned from a sample.
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
+from jeton.learn.byte_fallback import check_extendable, engine_of, extended_contents
 from jeton.learn.byte_level import (
-    check_byte_level,
     extended_document,
+    is_byte_level,
     pre_tokenizer_for,
     read_base,
     start_from,
@@ -32,13 +34,31 @@ from jeton.learn.results import base_bytes_per_token, check_reached, finish, uni
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """One call of `Extend.learn`; `source` is the base as given, or pruned."""
+
+    texts: Iterable[str]
+    given: Vocabulary
+    source: Vocabulary
+    vocab_size: int
+    is_default: bool
+    began: float
+    progress: Progress
+
+    def learn(self, engine: MergeEngine, num_bytes: int) -> None:
+        is_reached = engine.learn(self.vocab_size)
+        if not self.is_default:
+            check_reached(is_reached, engine.vocab_size, self.vocab_size, num_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Extend:
-    """Add merges to a byte-level BPE vocabulary.
+    """Add merges to a byte-level BPE vocabulary, or to a BPE with byte fallback.
 
     Attributes:
         spans: What one token may cover: "source" (the base's pre-tokenizer), "line" (words within
             a line, and a line end with the next line's indentation), "word", "code", "gpt2", or a
-            regular expression.
+            regular expression. With byte fallback always a word and the spaces before it.
         min_count: Pairs that occur less often are not merged.
         max_token_bytes: Longest new token.
         prune_unused: First take away the base's tokens that the text never needs; the others are
@@ -80,7 +100,7 @@ class Extend:
             raise ConfigError(
                 "extend needs a vocabulary to start from", hint="give base, or use the method bpe"
             )
-        check_byte_level(source, "extend")
+        check_extendable(source)
         given = source
         if self.prune_unused:
             source = prune_vocabulary(source, texts, progress=progress).vocabulary()
@@ -92,18 +112,22 @@ class Extend:
                 f"vocab_size {vocab_size} is not above the {source.vocab_size} of the base",
                 hint="give a greater size, or prune the vocabulary first",
             )
+        chosen = sample(texts, self.sample_bytes) if self.sample_bytes else texts
+        asked = _Asked(chosen, given, source, vocab_size, is_default, began, progress)
+        return self._over_bytes(asked) if is_byte_level(source) else self._over_characters(asked)
+
+    def _over_bytes(self, asked: _Asked) -> LearnedVocabulary:
+        """Extend a byte-level base."""
+        given, source, texts = asked.given, asked.source, asked.texts
         pre_tokenizer = pre_tokenizer_for(self.spans, source)
         document = json.loads(source.tokenizer_json or "{}")
-        chosen = sample(texts, self.sample_bytes) if self.sample_bytes else texts
-        own = count_pretokens(
-            chosen, Pretokenizer.from_tokenizer_json(json.loads(given.tokenizer_json or "{}"))
-        )
+        own = count_pretokens(texts, Pretokenizer.from_vocabulary(given))
         document["pre_tokenizer"] = pre_tokenizer
         counts = count_pretokens(
-            chosen,
+            texts,
             Pretokenizer.from_tokenizer_json(document),
             num_processes=self.num_processes,
-            progress=progress,
+            progress=asked.progress,
         )
         start = start_from(source)
         engine = MergeEngine(
@@ -114,16 +138,10 @@ class Extend:
             min_count=self.min_count,
             max_token_size=max(self.max_token_bytes, max(map(len, start.tokens))),
         )
-        is_reached = engine.learn(vocab_size)
-        if not is_default:
-            check_reached(is_reached, engine.vocab_size, vocab_size, counts.num_bytes)
+        asked.learn(engine, counts.num_bytes)
         merges = engine.merges()
-        learned = extended_document(
-            source,
-            engine.tokens(),
-            [(left, right) for left, right in merges.pairs[len(start.rules) :].tolist()],
-            pre_tokenizer,
-        )
+        new = merges.pairs[len(start.rules) :].tolist()
+        learned = extended_document(source, engine.tokens(), new, pre_tokenizer)
         final = engine
         if start.takes_whole:  # a new token that is a whole piece is taken at once as well
             words = Words.from_packed(counts.packed(), start.byte_ids, start.whole(engine.tokens()))
@@ -137,10 +155,37 @@ class Extend:
             final,
             counts,
             given,
-            began,
+            asked.began,
             source_bytes_per_token=base_bytes_per_token(given, own),
             first_size=source.vocab_size,
         )
+
+    def _over_characters(self, asked: _Asked) -> LearnedVocabulary:
+        """Extend a base with byte fallback, within words as its own tokenizer has them."""
+        given, source, texts = asked.given, asked.source, asked.texts
+        counts = count_pretokens(
+            texts,
+            Pretokenizer.from_vocabulary(source),
+            num_processes=self.num_processes,
+            progress=asked.progress,
+        )
+        before = engine_of(given, counts).num_tokens
+        engine = engine_of(source, counts, self.min_count, self.max_token_bytes)
+        num_rules = len(engine.merges())
+        asked.learn(engine, counts.num_bytes)
+        learned = finish(
+            "extend",
+            extended_contents(source, engine.tokens(), engine.merges().pairs[num_rules:].tolist()),
+            engine,
+            counts,
+            given,
+            asked.began,
+            source_bytes_per_token=counts.num_bytes / before,
+            first_size=source.vocab_size,
+            notes=("new tokens lie within words, as the base has byte fallback",),
+        )
+        size = source.vocab_size
+        return replace(learned, num_kept=size, num_new=learned.vocab_size - size)
 
 
 def default_growth(vocab_size: int) -> int:
