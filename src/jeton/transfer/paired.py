@@ -4,17 +4,21 @@ What the baselines of cross-tokenizer distillation compare: both whole distribut
 token of each ends at the same byte.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jeton.errors import ConfigError
 from jeton.transfer.alignment import align_inputs, cut_row, pad_rows
 from jeton.transfer.contract import HealInput
 from jeton.transfer.forward import forward_logits, guiding_model
-from jeton.transfer.training import Batch, TrainingOptions
+from jeton.transfer.training import Batch, Group, TrainingOptions
+from jeton.transfer.whole_model import WholeModelOptions
 
 
 class PairedRows:
@@ -59,6 +63,59 @@ class PairedRows:
             other = torch.from_numpy(row.teacher_index[both]).to(wanted.device)
             teacher = wanted[index, other].softmax(-1).to(logits.device)
             yield teacher, logits[index, at].softmax(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedOptions(WholeModelOptions):
+    """Options, those of `WholeModelOptions` and:
+
+    Attributes:
+        weight: Of the distance between the two models.
+        cross_entropy: Weight of the ordinary cross-entropy.
+    """
+
+    weight: float = 1.0
+    cross_entropy: float = 1.0
+
+    needs_teacher: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        WholeModelOptions.__post_init__(self)
+        if min(self.weight, self.cross_entropy) < 0:
+            raise ConfigError("weight and cross_entropy must be 0 or more")
+
+
+class PairedObjective(ABC):
+    """A distance at shared positions, and cross-entropy."""
+
+    def __init__(self, options: PairedOptions, inputs: HealInput) -> None:
+        self.options, self.model = options, inputs.model
+        self.rows = PairedRows(options, inputs)
+
+    def groups(self) -> list[Group]:
+        """Return the parameters to train."""
+        return self.options.groups(self.model)
+
+    def stride(self, length: int) -> int:
+        """Return 1: rows begin anywhere."""
+        return 1
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss and the cross-entropy, summed."""
+        nats, pairs = self.rows.run(batch)
+        total = self.options.cross_entropy * nats
+        for teacher, student in pairs:
+            total = total + self.options.weight * self.distance(teacher, student)
+        return total, nats.detach()
+
+    @abstractmethod
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Return the distance of two models, summed over the positions of a row.
+
+        Args:
+            teacher: Probabilities, shape (positions, teacher num_embeddings).
+            student: Probabilities, shape (positions, student num_embeddings).
+        """
 
 
 def sorted_distance(teacher: Tensor, student: Tensor) -> Tensor:

@@ -20,23 +20,16 @@ from jeton.errors import ConfigError
 from jeton.transfer.contract import HealInput, HealResult
 from jeton.transfer.forward import forward_logits
 from jeton.transfer.guide import Guide, Guides, ending_logprob, opening_ids, running_sums, scored
-from jeton.transfer.training import (
-    Batch,
-    Group,
-    TrainingOptions,
-    body_parameters,
-    embedding_parameters,
-    maybe_compiled,
-    train,
-)
+from jeton.transfer.training import Batch, Group, maybe_compiled, train
+from jeton.transfer.whole_model import WholeModelOptions, check_teacher
 
 _LEAST = -1e-6  # a chunk of probability one would have an infinite loss beside one that is unlikely
 _DIVERGENCES = ("kl", "reverse_kl", "total_variation")
 
 
 @dataclass(frozen=True, slots=True)
-class Alm(TrainingOptions):
-    """Options, those of `TrainingOptions` and:
+class Alm(WholeModelOptions):
+    """Options, those of `WholeModelOptions` and:
 
     Attributes:
         tau: Temperature of the chunk probabilities exp(x / tau).
@@ -47,7 +40,6 @@ class Alm(TrainingOptions):
         shared: Weight of matching the next token where both models stand at the same byte, over
             the teacher's `top_k` likeliest tokens that the student has too, and all others as one.
         top_k: See `shared`.
-        embeddings_only: Share of the steps, at the start, that train the embeddings alone.
     """
 
     tau: float = 100.0
@@ -57,12 +49,11 @@ class Alm(TrainingOptions):
     cross_entropy: float = 1.0
     shared: float = 1.0
     top_k: int = 16
-    embeddings_only: float = 0.1
 
     needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        TrainingOptions.__post_init__(self)
+        WholeModelOptions.__post_init__(self)
         if self.divergence not in _DIVERGENCES:
             raise ConfigError(
                 f"divergence must be one of {', '.join(_DIVERGENCES)}; got {self.divergence!r}"
@@ -74,13 +65,10 @@ class Alm(TrainingOptions):
             )
         if self.top_k < 1:
             raise ConfigError(f"top_k must be 1 or more, got {self.top_k}")
-        if not 0 <= self.embeddings_only <= 1:
-            raise ConfigError(f"embeddings_only must lie in [0, 1], got {self.embeddings_only}")
 
     def heal(self, inputs: HealInput) -> HealResult:
         """Train `inputs.model` in place; see `Healer.heal`."""
-        if inputs.teacher is None or inputs.teacher_vocabulary is None:
-            raise ConfigError("alm needs a teacher with its vocabulary")
+        check_teacher(inputs, "alm")
         return train(self, inputs, _Objective(self, inputs))
 
 
@@ -129,10 +117,7 @@ class _Objective:
         self.forward = maybe_compiled(forward_logits, options)
 
     def groups(self) -> list[Group]:
-        return [
-            Group(embedding_parameters(self.model), self.options.lr_embeddings),
-            Group(body_parameters(self.model), self.options.lr_body, self.options.embeddings_only),
-        ]
+        return self.options.groups(self.model)
 
     def stride(self, length: int) -> int:
         return max(1, length // 2)

@@ -9,7 +9,6 @@ Cost: a forward pass of the teacher, and sorting the unmatched part of both voca
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,48 +16,31 @@ from torch import Tensor
 from jeton.errors import ConfigError
 from jeton.transfer.contract import HealInput, HealResult
 from jeton.transfer.matching import match_tokens
-from jeton.transfer.paired import PairedRows, sorted_distance
-from jeton.transfer.training import (
-    Batch,
-    Group,
-    TrainingOptions,
-    body_parameters,
-    embedding_parameters,
-    train,
-)
+from jeton.transfer.paired import PairedObjective, PairedOptions, sorted_distance
+from jeton.transfer.training import train
+from jeton.transfer.whole_model import check_teacher
 
 _LEAST = 1e-9  # probabilities below it count as it, so that their logarithm is finite
 
 
 @dataclass(frozen=True, slots=True)
-class Gold(TrainingOptions):
-    """Options, those of `TrainingOptions` and:
+class Gold(PairedOptions):
+    """Options, those of `PairedOptions` and:
 
     Attributes:
         beta: Of the divergence: 0 is KL from the teacher, 1 from the student.
-        weight: Of the distillation.
-        cross_entropy: Weight of the ordinary cross-entropy.
-        embeddings_only: Share of the steps, at the start, that train the embeddings alone.
     """
 
     beta: float = 0.5
-    weight: float = 1.0
-    cross_entropy: float = 1.0
-    embeddings_only: float = 0.1
-
-    needs_teacher: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        TrainingOptions.__post_init__(self)
-        if min(self.weight, self.cross_entropy) < 0 or not 0 <= self.beta <= 1:
-            raise ConfigError("weight and cross_entropy must be 0 or more, beta within [0, 1]")
-        if not 0 <= self.embeddings_only <= 1:
-            raise ConfigError(f"embeddings_only must lie in [0, 1], got {self.embeddings_only}")
+        PairedOptions.__post_init__(self)
+        if not 0 <= self.beta <= 1:
+            raise ConfigError(f"beta must lie in [0, 1], got {self.beta}")
 
     def heal(self, inputs: HealInput) -> HealResult:
         """Train `inputs.model` in place; see `Healer.heal`."""
-        if inputs.teacher is None or inputs.teacher_vocabulary is None:
-            raise ConfigError("gold needs a teacher with its vocabulary")
+        check_teacher(inputs, "gold")
         return train(self, inputs, _Objective(self, inputs))
 
 
@@ -76,12 +58,13 @@ def generalised_jsd(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
     return (beta * t * (t.log() - mixed) + (1 - beta) * s * (s.log() - mixed)).sum(-1)
 
 
-class _Objective:
+class _Objective(PairedObjective):
     """The hybrid loss at shared positions, and cross-entropy."""
 
+    options: Gold
+
     def __init__(self, options: Gold, inputs: HealInput) -> None:
-        self.options, self.model = options, inputs.model
-        self.rows = PairedRows(options, inputs)
+        super().__init__(options, inputs)
         assert inputs.teacher_vocabulary is not None
         matches = match_tokens(inputs.teacher_vocabulary, inputs.vocabulary)
         pairs = [(m.source_ids[0], i) for i, m in enumerate(matches) if m.is_shared]
@@ -89,23 +72,7 @@ class _Objective:
         self.teacher_ids, self.student_ids = torch.tensor(pairs, device=device).unbind(1)
         self.share = len(pairs) / inputs.teacher_vocabulary.vocab_size
 
-    def groups(self) -> list[Group]:
-        return [
-            Group(embedding_parameters(self.model), self.options.lr_embeddings),
-            Group(body_parameters(self.model), self.options.lr_body, self.options.embeddings_only),
-        ]
-
-    def stride(self, length: int) -> int:
-        return 1
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        nats, pairs = self.rows.run(batch)
-        total = self.options.cross_entropy * nats
-        for teacher, student in pairs:
-            total = total + self.options.weight * self._hybrid(teacher, student)
-        return total, nats.detach()
-
-    def _hybrid(self, teacher: Tensor, student: Tensor) -> Tensor:
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Return the loss summed over positions; the parts weigh as their share of tokens."""
         matched = generalised_jsd(
             teacher[:, self.teacher_ids], student[:, self.student_ids], self.options.beta

@@ -9,72 +9,33 @@ Cost: a forward pass of the teacher, and sorting both models' probabilities at e
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from jeton.errors import ConfigError
 from jeton.transfer.contract import HealInput, HealResult
-from jeton.transfer.paired import PairedRows, sorted_distance
-from jeton.transfer.training import (
-    Batch,
-    Group,
-    TrainingOptions,
-    body_parameters,
-    embedding_parameters,
-    train,
-)
+from jeton.transfer.paired import PairedObjective, PairedOptions, sorted_distance
+from jeton.transfer.training import train
+from jeton.transfer.whole_model import check_teacher
 
 
 @dataclass(frozen=True, slots=True)
-class Uld(TrainingOptions):
-    """Options, those of `TrainingOptions` and:
+class Uld(PairedOptions):
+    """Options, those of `PairedOptions` and:
 
     Attributes:
         weight: Of the distance; the paper's lambda.
-        cross_entropy: Weight of the ordinary cross-entropy.
-        embeddings_only: Share of the steps, at the start, that train the embeddings alone.
     """
 
     weight: float = 1.5
-    cross_entropy: float = 1.0
-    embeddings_only: float = 0.1
-
-    needs_teacher: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        TrainingOptions.__post_init__(self)
-        if min(self.weight, self.cross_entropy) < 0:
-            raise ConfigError("weight and cross_entropy must be 0 or more")
-        if not 0 <= self.embeddings_only <= 1:
-            raise ConfigError(f"embeddings_only must lie in [0, 1], got {self.embeddings_only}")
 
     def heal(self, inputs: HealInput) -> HealResult:
         """Train `inputs.model` in place; see `Healer.heal`."""
-        if inputs.teacher is None or inputs.teacher_vocabulary is None:
-            raise ConfigError("uld needs a teacher with its vocabulary")
+        check_teacher(inputs, "uld")
         return train(self, inputs, _Objective(self, inputs))
 
 
-class _Objective:
+class _Objective(PairedObjective):
     """Sorted distance at shared positions, and cross-entropy."""
 
-    def __init__(self, options: Uld, inputs: HealInput) -> None:
-        self.options, self.model = options, inputs.model
-        self.rows = PairedRows(options, inputs)
-
-    def groups(self) -> list[Group]:
-        return [
-            Group(embedding_parameters(self.model), self.options.lr_embeddings),
-            Group(body_parameters(self.model), self.options.lr_body, self.options.embeddings_only),
-        ]
-
-    def stride(self, length: int) -> int:
-        return 1
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        nats, pairs = self.rows.run(batch)
-        total = self.options.cross_entropy * nats
-        for teacher, student in pairs:
-            total = total + self.options.weight * sorted_distance(teacher, student).sum()
-        return total, nats.detach()
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        return sorted_distance(teacher, student).sum()
