@@ -11,9 +11,9 @@ from jeton.errors import ConfigError
 EPILOG = """
 Examples:
 
-  jeton dynamic starter --text notes/
+  jeton dynamic starter --text book.txt --max-windows 4
 
-  jeton dynamic my-model --network net --text notes/ --merges 200 --set dynamic.scope=any
+  jeton dynamic starter --text book.txt --network mean --merges 200 --set dynamic.scope=any
 """
 
 
