@@ -7,6 +7,7 @@ model's weights are drawn by numpy, so that both environments have the same ones
 """
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,15 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
 
 LENGTH, KEPT = 96, 72
-PRESSES = {
-    "snapkv": "SnapKVPress",
-    "tova": "TOVAPress",
-    "knorm": "KnormPress",
-    "keydiff": "KeyDiffPress",
-    "streaming": "StreamingLLMPress",
-    "h2o": "ObservedAttentionPress",
-    "adakv": "AdaKVPress",
-}
+PEER = runpy.run_path(str(Path(__file__).parents[2] / "src/jeton/kv/peer_script.py"))
+NAMES = [name for name in PEER["PRESSES"] if name != "random"]
 
 
 def tiny_model(attention):
@@ -56,15 +50,11 @@ def text():
 @torch.inference_mode()
 def measure(name):
     """Return the scores and the rows kept of a press, by layer and key-value head."""
-    import kvpress
-
     needs_matrix = name == "h2o"
     model = tiny_model("eager" if needs_matrix else "sdpa")
     found = {"scores": [], "kept": []}
-    ratio = 1.0 - KEPT / LENGTH
-    inner = kvpress.SnapKVPress() if name == "adakv" else getattr(kvpress, PRESSES[name])()
-    inner.compression_ratio = ratio
-    press = kvpress.AdaKVPress(inner) if name == "adakv" else inner
+    press = PEER["make_press"](name, 1.0 - KEPT / LENGTH)
+    inner = press.press if name == "adakv" else press
     native = inner.score
 
     def score(*args, **kwargs):
@@ -88,6 +78,6 @@ def measure(name):
 
 
 if __name__ == "__main__":
-    rows = {name: measure(name) for name in PRESSES}
+    rows = {name: measure(name) for name in NAMES}
     result = {"source": "recipes/kv/parity.py, kvpress 0.5.5", "presses": rows}
     Path(sys.argv[1]).write_text(json.dumps(result) + "\n", encoding="utf-8")

@@ -1,29 +1,10 @@
 """The two hot loops: narrowing ranges of tokens along a text, and sums over such ranges."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-F = Callable[..., Any]
-
-try:
-    from numba import njit as _njit
-except ImportError:
-    HAS_NUMBA = False
-else:
-    HAS_NUMBA = True
-
-
-def compiled(function: F) -> F:
-    """Return the compiled function, kept on disk where that is possible, or the function itself."""
-    if not HAS_NUMBA:
-        return function
-    try:
-        kept: F = _njit(cache=True)(function)
-    except RuntimeError:  # no place to keep the compiled code
-        kept = _njit(function)
-    return kept
+from jeton.core.compiling import compiled
 
 
 @compiled
