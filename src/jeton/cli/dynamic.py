@@ -44,8 +44,6 @@ def dynamic(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress."),
 ) -> None:
     """Measure reading with joined tokens: how many are saved, and what the next bytes cost."""
-    if not text:
-        raise ConfigError("no --text was given", hint="add --text with a file or folder")
     plain_warnings()
     from jeton.core.registry import construct
     from jeton.core.texts import read_texts
@@ -58,9 +56,9 @@ def dynamic(
     windows = PrefillOptions(read=read, scored=scored, batch=batch, max_windows=max_windows)
     if min(merges) < 0:
         raise ConfigError(f"--merges must be 0 or more, got {min(merges)}")
+    documents = list(read_texts(text, limit_bytes=max_text_bytes))
     lm = load_model(model, dtype=dtype)
     reader = reader_for(lm, network, settings)
-    documents = list(read_texts(text, limit_bytes=max_text_bytes))
     result = measure_prefill(reader, documents, merges, windows, progress_for(quiet))
     if as_json:
         print_json({"schema_version": 1, "model": lm.name, **asdict(result)})

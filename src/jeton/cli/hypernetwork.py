@@ -36,8 +36,6 @@ def hypernetwork(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress."),
 ) -> None:
     """Train a hypernetwork that gives a model the rows of any tokenizer (ZeTT)."""
-    if not text:
-        raise ConfigError("no --text was given", hint="add --text with a file or folder")
     plain_warnings()
     from jeton.core.registry import construct
     from jeton.core.run import disk_errors, to_json
@@ -49,8 +47,8 @@ def hypernetwork(
     settings = construct("zett", ZettTraining, {"steps": steps, **given})
     if (out / "model.safetensors").is_file():
         raise ConfigError(f"{out} already holds a network", hint="choose another --out")
-    lm = load_model(model, dtype=dtype)
     documents = list(read_texts(text, limit_bytes=max_text_bytes))
+    lm = load_model(model, dtype=dtype)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "training.pt"

@@ -177,7 +177,7 @@ def read_texts(
     if isinstance(paths, (str, Path)):
         paths = [paths]
     if not paths:
-        raise InputError("no text was given", hint="give files or folders")
+        raise InputError("no text was given", hint="add --text FILE_OR_FOLDER")
     files: list[TextFile] = []
     skipped: list[tuple[str, str]] = []
     for given in paths:
