@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-TRAINED_FROM = {"context_distillation": "mean"}  # its training counts as healing
+TRAINED_FROM = {"context_distillation": "zett"}  # its training counts as healing
 PEERS = ("mean", "wechsel", "tokenadapt", "focus", "omp", "cw2v", "multivariate")
 
 

@@ -12,6 +12,7 @@ from jeton.core.vocabulary import Vocabulary
 from jeton.errors import ConfigError
 from jeton.testing.models import tiny_model
 from jeton.transfer.contract import InitInput
+from jeton.transfer.hypernetwork import Hypernetwork, HypernetworkConfig, fingerprint
 from jeton.transfer.initializers.combiner import blend, parse_parts
 from jeton.transfer.initializers.context_distillation import ContextDistillation
 from jeton.transfer.initializers.focus import Focus, sparsemax
@@ -19,7 +20,7 @@ from jeton.transfer.initializers.mean import Mean
 from jeton.transfer.initializers.multivariate import normal_of
 from jeton.transfer.initializers.omp import Omp, pursue
 from jeton.transfer.initializers.random import Random
-from jeton.transfer.initializers.ridge import _solve
+from jeton.transfer.initializers.ridge import _STRENGTHS, _solve, features, fit, narrow
 from jeton.transfer.initializers.tokenadapt import TokenAdapt, local_weights
 from jeton.transfer.initializers.wechsel import Wechsel
 from jeton.transfer.matching import match_tokens
@@ -120,8 +121,38 @@ def test_omp_pursuit():
 def test_ridge_solution():
     case = golden("ridge")
     given, wanted = torch.tensor(case["features"]), torch.tensor(case["wanted"])
-    found = _solve(given, wanted, case["strength"])
+    found = _solve(given.T @ given, given.T @ wanted, case["strength"])
     torch.testing.assert_close(found, torch.tensor(case["weights"]))
+
+
+def test_ridge_takes_the_strength_that_predicts_held_out_tokens_best():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn((200, 6), generator=generator)
+    known = {i: (i % 40, (i * 7) % 40) for i in range(40, 200)}
+    parts = [known[i] for i in sorted(known)]
+    for i, (a, b) in known.items():
+        rows[i] += 0.6 * rows[a] - 0.4 * rows[b]
+    given = features(rows, parts)
+    wanted = rows[sorted(known)] - (rows[[a for a, _ in parts]] + rows[[b for _, b in parts]]) / 2
+    is_held_out = torch.arange(len(parts)) % 5 == 0
+    train, test = given[~is_held_out], given[is_held_out]
+    errors = {}
+    for strength in _STRENGTHS:
+        weights = _solve(train.T @ train, train.T @ wanted[~is_held_out], strength)
+        errors[strength] = float((test @ weights - wanted[is_held_out]).square().sum())
+    best = min(errors, key=errors.__getitem__)
+    assert best not in (_STRENGTHS[0], _STRENGTHS[-1])
+    torch.testing.assert_close(fit(rows, rows, known, 0.0), fit(rows, rows, known, best))
+
+
+def test_ridge_looks_along_the_leading_directions():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn((50, 2), generator=generator) @ torch.randn((2, 9), generator=generator)
+    seen = narrow(rows, 2)
+    assert seen.shape == (50, 2)
+    torch.testing.assert_close(seen @ seen.T, rows @ rows.T, atol=1e-4, rtol=1e-4)
+    assert torch.equal(seen, narrow(rows, 2))
+    assert narrow(rows, 9) is rows
 
 
 def test_ridge_recovers_a_linear_rule():
@@ -275,6 +306,23 @@ def test_context_distillation_lowers_what_it_minimises(weights: tuple[float, flo
     assert after < 0.99 * before
     itself = float(method._loss(model, model, old, old, [0, 20, 40], 16).detach())
     assert (itself == 0.0) == (of_text == 0.0)  # the source's own states are at no distance
+
+
+def test_context_distillation_starts_from_the_network_that_is_named(tmp_path: Path):
+    source, destination = vocabulary([]), vocabulary([("a", "b"), ("c", "d")])
+    model = tiny_model("llama", vocab_size=source.vocab_size)
+    rows = model.get_input_embeddings().weight.detach()
+    config = HypernetworkConfig(rows.shape[1], fingerprint(source), width=8, num_layers=1)
+    network = Hypernetwork(config)
+    torch.nn.init.normal_(network.leave.weight, generator=torch.Generator().manual_seed(1))
+    network.save(tmp_path)
+    given = InitInput(source, destination, rows, texts=("ab cd ef " * 20,), model=model)
+    options = {"length": 16, "steps": 1, "lr": 1e-9}
+    named = {"hypernetwork": str(tmp_path)}
+    for more, start, start_options in (({}, "mean", {}), (named, "zett", named)):
+        found = INITIALIZERS.create("context_distillation", {**options, **more}).initialize(given)
+        begun = INITIALIZERS.create(start, start_options).initialize(given)
+        torch.testing.assert_close(found.input_embeddings, begun.input_embeddings)
 
 
 def test_tokenadapt_similar_tokens_weigh_by_their_cosine():

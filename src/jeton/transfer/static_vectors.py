@@ -7,6 +7,7 @@ Differs from the source: left and right contexts are counted apart; the SVD is a
 Cost: one sort of the co-occurrences; seconds for a few megabytes.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -161,7 +162,9 @@ def _truncated_svd(matrix: Tensor, rank: int, seed: int) -> Tensor:
     """Return U sqrt(S) of a sparse matrix, by randomised subspace iteration."""
     generator = torch.Generator().manual_seed(seed)
     width = min(rank + 8, *matrix.shape)
-    transposed = matrix.t().coalesce()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        transposed, matrix = matrix.t().coalesce().to_sparse_csr(), matrix.to_sparse_csr()
     basis = torch.randn((matrix.shape[1], width), generator=generator)
     for _ in range(3):
         basis = torch.linalg.qr(torch.sparse.mm(matrix, basis)).Q

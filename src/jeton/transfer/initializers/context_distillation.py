@@ -22,6 +22,7 @@ from torch.nn import functional
 from jeton.errors import ConfigError
 from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
 from jeton.transfer.damping import damp
+from jeton.transfer.hypernetwork import comes_with_jeton
 from jeton.transfer.matching import match_tokens
 from jeton.transfer.static_vectors import Sequences, encodable, tokenize
 from jeton.transfer.transplant import with_rows
@@ -32,7 +33,9 @@ class ContextDistillation:
     """Options.
 
     Attributes:
-        start: Initializer whose rows are fitted.
+        start: Initializer whose rows are fitted; "auto" is `zett` where there is a network for the
+            source, else `mean`.
+        hypernetwork: That network, as in `zett`.
         steps: Optimizer steps.
         batch: Rows of text per step.
         length: Tokens per row.
@@ -43,11 +46,12 @@ class ContextDistillation:
         text_weight: Of the cross-entropy of the text, in nats per token.
     """
 
-    start: str = "mean"
+    start: str = "auto"
+    hypernetwork: str = ""
     steps: int = 600
     batch: int = 2
     length: int = 256
-    lr: float = 0.1
+    lr: float = 0.05
     damping: float = 5.0
     hidden_weight: float = 0.0
     text_weight: float = 1.0
@@ -68,10 +72,7 @@ class ContextDistillation:
 
     def initialize(self, inputs: InitInput) -> InitResult:
         """Return the destination matrices; see the module's text."""
-        from jeton.transfer.registry import INITIALIZERS
-
-        start: EmbeddingInitializer = INITIALIZERS.create(self.start)
-        begun = start.initialize(inputs)
+        begun = self._begin(inputs)
         matches = match_tokens(inputs.source, inputs.destination)
         is_new = torch.tensor([not match.is_shared for match in matches])
         texts = encodable(inputs.texts, inputs.source, inputs.destination)
@@ -101,6 +102,21 @@ class ContextDistillation:
 
         self._fit(rows, is_new, loss)
         return _with_new_rows(begun, [matrix.detach() for matrix in rows], is_new)
+
+    def _begin(self, inputs: InitInput) -> InitResult:
+        """Return the rows to fit."""
+        from jeton.transfer.registry import INITIALIZERS
+
+        name = self.start
+        if name == "auto":
+            columns = inputs.input_embeddings.shape[1] * (
+                1 + (inputs.output_embeddings is not None)
+            )
+            has_network = self.hypernetwork or comes_with_jeton(inputs.source, columns)
+            name = "zett" if has_network else "mean"
+        options = {"hypernetwork": self.hypernetwork} if name == "zett" else {}
+        start: EmbeddingInitializer = INITIALIZERS.create(name, options)
+        return start.initialize(inputs)
 
     def _fit(self, rows: list[Tensor], is_new: Tensor, loss: Callable[[int], Tensor]) -> None:
         """Train the new rows of matrices in place; the others keep their bits."""

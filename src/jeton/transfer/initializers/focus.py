@@ -27,7 +27,7 @@ from jeton.transfer.static_vectors import (
     tokenize,
 )
 
-_MAX_SUPPORT = 512  # sparsemax looks at no more neighbours: its support is a few dozen
+_SUPPORTS = (64, 512)  # neighbours that sparsemax looks at: more where it uses all, 512 at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,16 @@ class Focus:
         new_ids = new_ids[vectors[new_ids].abs().sum(1) > 0]
         if not len(keys):
             return compose(inputs, matches, {})
-        support = min(_MAX_SUPPORT, len(keys))
-        cosines, places = nearest(vectors[new_ids], vectors[keys], support)
-        weights = sparsemax(cosines / self.temperature)
         sources = torch.tensor([matches[key].source_ids[0] for key in keys.tolist()])
         combinations = {}
-        for index, token_id in enumerate(new_ids.tolist()):
-            used = weights[index] > 0
-            combinations[token_id] = Combination(
-                sources[places[index, used]].tolist(), weights[index, used].tolist()
-            )
+        for support in _SUPPORTS:
+            cosines, places = nearest(vectors[new_ids], vectors[keys], min(support, len(keys)))
+            weights = sparsemax(cosines / self.temperature)
+            sizes = (weights > 0).sum(1)
+            rows = zip(new_ids.tolist(), sources[places], weights, sizes.tolist(), strict=True)
+            for token_id, ids, shares, size in rows:
+                combinations[token_id] = Combination(ids[:size].tolist(), shares[:size].tolist())
+            new_ids = new_ids[sizes == support]
         return compose(inputs, matches, combinations)
 
 

@@ -3,7 +3,7 @@
 Source: this project, docs/transfer.md; the source vocabulary itself holds examples of what a
 token's row is when its parts are known. Ridge regression after Hoerl and Kennard 1970.
 Differs from the source: nothing.
-Cost: one encoding per new token, and one linear system as wide as three rows.
+Cost: one encoding per new token, and one small linear system.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ from jeton.transfer.rows import compose
 
 _BLOCK = 4096
 _STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-_MAX_FEATURES = 4096  # wider models use the mean of the parts alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +31,20 @@ class Ridge:
     Attributes:
         strength: Of the penalty, relative to the mean square of the features; 0 picks the one
             that predicts a held-out fifth of the source's tokens best.
+        directions: Leading directions of the rows that the features hold of each part; more follow
+            the noise of rare tokens (docs/log.md).
     """
 
     strength: float = 0.0
+    directions: int = 32
 
     copies_shared: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.strength < 0:
             raise ConfigError(f"strength must not be negative, got {self.strength}")
+        if self.directions < 1:
+            raise ConfigError(f"directions must be at least 1, got {self.directions}")
 
     def initialize(self, inputs: InitInput) -> InitResult:
         """Return the destination matrices; see the module's text."""
@@ -70,12 +74,13 @@ class Ridge:
         exact = rows.double() if rows.dtype == torch.float64 else rows.float()
         center = exact.mean(0)
         exact = exact - center
-        weights = fit(exact, known, self.strength)
+        seen = narrow(exact, self.directions)
+        weights = fit(exact, seen, known, self.strength)
         ids = list(new)
         for start in range(0, len(ids), _BLOCK):
             block = ids[start : start + _BLOCK]
             parts = [new[i] for i in block]
-            made = _means(exact, parts) + features(exact, parts) @ weights + center
+            made = _means(exact, parts) + features(seen, parts) @ weights + center
             result[torch.tensor(block)] = made.to(result.dtype)
 
 
@@ -102,49 +107,59 @@ def decompose_own(vocabulary: Vocabulary) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def features(rows: Tensor, parts: Sequence[tuple[int, ...]]) -> Tensor:
-    """Return mean, first and last row of the parts side by side, shape (tokens, 3 columns).
+def narrow(rows: Tensor, width: int) -> Tensor:
+    """Return the rows along their leading directions, `width` of them; narrower rows as they are.
 
-    The mean alone for wide rows.
+    The directions come from a seeded randomised SVD (Halko et al. 2011).
     """
-    mean = _means(rows, parts)
-    if 3 * rows.shape[1] > _MAX_FEATURES:
-        return mean
+    if rows.shape[1] <= width:
+        return rows
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        directions = torch.svd_lowrank(rows, q=width, niter=1)[2]
+    return rows @ directions
+
+
+def features(rows: Tensor, parts: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return mean, first and last row of the parts side by side, shape (tokens, 3 columns)."""
     first = rows[torch.tensor([p[0] for p in parts])]
     last = rows[torch.tensor([p[-1] for p in parts])]
-    return torch.cat([mean, first, last], 1)
+    return torch.cat([_means(rows, parts), first, last], 1)
 
 
-def fit(rows: Tensor, known: dict[int, tuple[int, ...]], strength: float) -> Tensor:
+def fit(rows: Tensor, seen: Tensor, known: dict[int, tuple[int, ...]], strength: float) -> Tensor:
     """Return the map W from features to what the mean of the parts misses, by ridge regression.
 
     W = (F'F + s I)^-1 F'(row - mean), with s relative to the mean of the diagonal of F'F.
 
     Args:
         rows: Centred, shape (vocab_size, columns).
+        seen: What features are made of, shape (vocab_size, fewer columns); see `narrow`.
         known: Parts of the source's own tokens.
         strength: As in `Ridge`.
     """
     ids = sorted(known)
     parts = [known[i] for i in ids]
-    given, wanted = features(rows, parts), rows[torch.tensor(ids)] - _means(rows, parts)
+    given, wanted = features(seen, parts), rows[torch.tensor(ids)] - _means(rows, parts)
+    gram, moment = given.T @ given, given.T @ wanted
     if strength == 0:
         is_held_out = torch.arange(len(ids)) % 5 == 0
-        train, test = (given[~is_held_out], wanted[~is_held_out]), given[is_held_out]
-        errors = [
-            ((test @ weights - wanted[is_held_out]).square().mean().item(), s)
-            for s in _STRENGTHS
-            for weights in [_solve(*train, s)]
-        ]
+        given, wanted = given[is_held_out], wanted[is_held_out]
+        own, onto = given.T @ given, given.T @ wanted
+        errors = []
+        for s in _STRENGTHS:
+            weights = _solve(gram - own, moment - onto, s)
+            # |given W - wanted|^2 without its constant part, from the products that are there.
+            error = ((own @ weights - 2 * onto) * weights).sum().item()
+            errors.append((error, s))
         strength = min(errors)[1]
-    return _solve(given, wanted, strength)
+    return _solve(gram, moment, strength)
 
 
-def _solve(given: Tensor, wanted: Tensor, strength: float) -> Tensor:
-    gram = given.T @ given
+def _solve(gram: Tensor, moment: Tensor, strength: float) -> Tensor:
     size = gram.diagonal().mean().clamp_min(1e-12)
     gram = gram + strength * size * torch.eye(len(gram), dtype=gram.dtype)
-    solved: Tensor = torch.linalg.solve(gram, given.T @ wanted)
+    solved: Tensor = torch.linalg.solve(gram, moment)
     return solved
 
 
