@@ -1,5 +1,6 @@
 """Which source rows a destination token corresponds to: shared by every initializer."""
 
+import functools
 from dataclasses import dataclass
 
 from jeton.core.vocabulary import TokenKind, Vocabulary
@@ -18,7 +19,8 @@ class Match:
     source_ids: tuple[int, ...]
 
 
-def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
+@functools.lru_cache(maxsize=1)  # methods that are made of others ask for the same pair again
+def match_tokens(source: Vocabulary, destination: Vocabulary) -> tuple[Match, ...]:
     """Return one Match per destination id.
 
     Special tokens match by their content, then by their role as the end or the beginning of a text
@@ -30,7 +32,7 @@ def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
         if data and source.kinds[token_id] not in (TokenKind.SPECIAL, TokenKind.UNUSED):
             by_bytes.setdefault(data, []).append(token_id)
     special_names = {token_id: name for name, token_id in destination.special_tokens.items()}
-    matches = []
+    matches: list[Match] = []
     for token_id, data in enumerate(destination.tokens):
         kind = destination.kinds[token_id]
         if kind == TokenKind.SPECIAL:
@@ -48,7 +50,7 @@ def match_tokens(source: Vocabulary, destination: Vocabulary) -> list[Match]:
             matches.append(Match(True, (best,)))
         else:
             matches.append(Match(False, _decompose(source, data)))
-    return matches
+    return tuple(matches)
 
 
 def _same_role(source: Vocabulary, destination: Vocabulary, token_id: int) -> int | None:

@@ -35,7 +35,7 @@ class Sampled:
     """
 
     vocabulary: Vocabulary
-    matches: list[Match]
+    matches: Sequence[Match]
     stream: Tensor
 
 

@@ -9,6 +9,7 @@ random projection of the rows; rows of shared tokens stay as they are.
 Cost: a few hundred steps over pairs of neighbouring tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -82,7 +83,7 @@ class Cw2v:
         return compose(inputs, matches, combinations)
 
     def _support(
-        self, inputs: InitInput, matches: list[Match], new_ids: list[int], texts: list[str]
+        self, inputs: InitInput, matches: Sequence[Match], new_ids: list[int], texts: list[str]
     ) -> tuple[Tensor, Tensor]:
         """Return source ids and first scores of each new token, -inf where a place is unused."""
         old, new = joint_vectors(
@@ -106,7 +107,7 @@ class Cw2v:
     def _train(
         self,
         inputs: InitInput,
-        matches: list[Match],
+        matches: Sequence[Match],
         new_ids: list[int],
         support: Tensor,
         scores: Tensor,

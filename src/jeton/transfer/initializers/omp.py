@@ -8,6 +8,7 @@ static vectors learned on the user's text in the destination's tokenization.
 Cost: cosines of new against shared tokens, then one small linear system per token and step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -84,7 +85,7 @@ class Omp:
         return torch.nn.functional.normalize(space)
 
     def _combinations(
-        self, inputs: InitInput, matches: list[Match], space: Tensor, new_ids: Tensor
+        self, inputs: InitInput, matches: Sequence[Match], space: Tensor, new_ids: Tensor
     ) -> dict[int, Combination]:
         is_shared = torch.tensor([m.is_shared for m in matches])
         seen = ordinary_ids(inputs.destination, space)
