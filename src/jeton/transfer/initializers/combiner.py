@@ -26,7 +26,7 @@ class Combiner:
             out; they are divided by their sum.
     """
 
-    parts: str = "ridge:1,tokenadapt:1,focus:1"
+    parts: str = "ridge:1,tokenadapt:2"
 
     copies_shared: ClassVar[bool] = True
 
