@@ -116,6 +116,24 @@ def test_bf16_is_near_float32():
     assert bits_per_byte(lm, TEXT).bits_per_byte == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_bf16_is_computed_in_float32_where_that_is_sooner(monkeypatch, has_instructions):
+    for module in ("pack", "packed_linear"):
+        name = f"jeton.lm.{module}.has_bf16_instructions"
+        monkeypatch.setattr(name, lambda: has_instructions)
+    lm = tiny_language_model(seed=3)
+    head = lm.model.get_output_embeddings()
+    seen = []
+    lm.model.register_forward_pre_hook(lambda *_: seen.append("forward" in vars(head)))
+    bits_per_byte(lm, TEXT)
+    assert not any(seen)  # float32 holds no copies
+    seen.clear()
+    lm.model.to(torch.bfloat16)
+    bits_per_byte(lm, TEXT)
+    assert set(seen) == {not has_instructions}
+    assert "forward" not in vars(head)
+
+
 def test_bad_arguments_are_refused():
     for options in (
         {"context": 0},

@@ -22,5 +22,6 @@ def distill(
     model: str = typer.Argument(
         "", metavar="STUDENT", help="The model that learns; keeps its vocabulary."
     ),
+    heal: str = typer.Option("", help="How the student is trained; empty: alm."),
 ) -> None:
     """Teach a model by another one, whatever their vocabularies, and certify it."""

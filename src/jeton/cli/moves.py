@@ -38,13 +38,11 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     ),
     "init": (
         str,
-        typer.Option(
-            "", help="How new embedding rows start; empty: auto (zett or mean), or the recipe's."
-        ),
+        typer.Option("", help="How new embedding rows start; empty: auto (zett or mean)."),
     ),
     "heal": (
         str,
-        typer.Option("", help="How the model is trained; empty: cross_entropy, or the recipe's."),
+        typer.Option("", help="How the model is trained; empty: cross_entropy."),
     ),
     "minutes": (float, typer.Option(10.0, help="Time for healing.")),
     "steps": (

@@ -26,7 +26,11 @@ def transfer(
     to: str = typer.Option(
         "", help="A tokenizer or model folder, bytes, or a method that learns a vocabulary."
     ),
-    recipe: str = typer.Option("", help="A published recipe; see jeton methods --room recipes."),
+    recipe: str = typer.Option(
+        "",
+        help="A published recipe, which brings its own --init and --heal; see jeton methods "
+        "--room recipes.",
+    ),
     vocab_size: int = typer.Option(
         0, help="Size of a vocabulary that is learned; 0: the source's."
     ),

@@ -18,6 +18,7 @@ from torch import Tensor
 from jeton.core.progress import NO_PROGRESS, Progress
 from jeton.errors import ConfigError, TokenizerMismatchError
 from jeton.lm.load import LanguageModel
+from jeton.lm.pack import widened
 
 _DEFAULT_CONTEXT = 2048  # beyond it the gain per byte is small and the cost is not
 _LOGIT_BYTES = 1 << 28  # of float32 logits per forward; the batch follows from it
@@ -122,8 +123,9 @@ def bits_per_byte(
     windows.sort(key=lambda w: (w.stop - w.start, w.document, w.first), reverse=True)
     batches = list(_batches(windows, lm.num_embeddings, batch_size))
     nats = 0.0
-    for batch in progress.track(batches, len(batches), "bits per byte", "batch"):
-        nats += _score(lm, [sequences[w.document] for w in batch], batch)
+    with widened(lm.model):
+        for batch in progress.track(batches, len(batches), "bits per byte", "batch"):
+            nats += _score(lm, [sequences[w.document] for w in batch], batch)
     total = nats / math.log(2) + uniform_bits
     return BitsResult(
         bits_per_byte=total / num_bytes,

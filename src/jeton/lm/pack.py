@@ -65,3 +65,13 @@ def packed(model: nn.Module, *, lean: bool = True) -> Iterator[int]:
             del vars(model)[PLAN]
         for module in changed:
             del vars(module)["forward"]
+
+
+def widened(model: nn.Module) -> contextlib.AbstractContextManager[object]:
+    """Compute a bf16 model's linear layers in float32 within the block, where that is sooner.
+
+    That is on a CPU without bf16 instructions and with up to a billion weights; elsewhere the block
+    changes nothing and holds no copies.
+    """
+    is_slow = getattr(model, "dtype", None) == torch.bfloat16 and not has_bf16_instructions()
+    return packed(model, lean=False) if is_slow else contextlib.nullcontext()

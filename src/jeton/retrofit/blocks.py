@@ -1,6 +1,7 @@
 """What the pages of all jobs share: cards, bars, the healing curve, the table of all figures."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jeton.report.document import (
     Bars,
@@ -60,6 +61,17 @@ def bits_cards(result: Certificate, general_limit: float) -> list[Figure]:
     ]
 
 
+def short_name(folder: str) -> str:
+    """Return what people call a model: its folder's name, of a run's `model/` that of the run.
+
+    Example:
+        >>> short_name("runs/taught/model")
+        'taught'
+    """
+    path = Path(folder)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
 def quality(
     result: Certificate,
     models: Models,
@@ -99,12 +111,20 @@ def quality(
     ]
 
 
-def healing_curve(result: Certificate, *others: Curve) -> list[Block]:
-    """Return the curve of healing beside others; nothing where there was too little healing."""
-    curves: list[Curve] = [("destination", result.healing), *others]
+def healing_curve(result: Certificate, models: Models, *others: Curve) -> list[Block]:
+    """Return the curve of healing beside others; nothing where there was too little healing.
+
+    Args:
+        result: The certificate.
+        models: By name, the healed one second.
+        others: Curves to show with it.
+    """
+    curves: list[Curve] = [(models[1][0], result.healing), *others]
     curves = [(name, points) for name, points in curves if len(points) > 1]
     if len(result.healing) < 2:
         return []
+    start, source = result.bits_per_byte_at_start, result.source_bits_per_byte_at_start
+    beside = "" if start == source else f", where the source has {source:.3f}"
     return [
         Lines(
             "Healing",
@@ -112,10 +132,8 @@ def healing_curve(result: Certificate, *others: Curve) -> list[Block]:
             "bits per byte of the text trained on",
             [(name, [p[1] for p in points], [p[2] for p in points]) for name, points in curves],
             note=(
-                f"Before healing: {result.bits_per_byte_at_start:.3f} bits per byte on a part of "
-                "the held-out text, where the source has "
-                f"{result.source_bits_per_byte_at_start:.3f}. The curve is smoothed and includes "
-                "the general text that is mixed in."
+                f"Before healing: {start:.3f} bits per byte on a part of the held-out text{beside}"
+                ". The curve is smoothed and includes the general text that is mixed in."
             ),
         )
     ]
@@ -166,11 +184,7 @@ def all_figures(result: Certificate, models: Models, more: Rows, note: str) -> l
         Section("All figures", anchor="figures"),
         Table(["", *(name for name, _ in models)], rows),
         Note(
-            f"{format_number(result.num_kept_tokens)} tokens are the source's, "
-            f"{format_number(result.num_new_tokens)} are new. Of the embedding rows "
-            f"{format_number(result.num_copied_rows)} were copied, "
-            f"{format_number(result.num_composed_rows)} composed by {result.init}, "
-            f"{format_number(result.num_fallback_rows)} had no parts. {_dropped(result)}"
+            f"{_rows(result)}{_dropped(result)}"
             f"Healing took {format_number(result.healing_steps)} steps over "
             f"{format_bytes(result.healing_bytes)} of text. {note}Stages: {stages or 'none'}."
         ),
@@ -181,6 +195,18 @@ def footer(result: Certificate) -> str:
     """Return the versions."""
     names = ("jeton", "torch", "transformers")
     return " · ".join(f"{name} {result.environment.get(name, '')}" for name in names)
+
+
+def _rows(result: Certificate) -> str:
+    if not result.num_new_tokens and result.num_kept_tokens == result.source.vocab_size:
+        return "The vocabulary is the source's. "
+    return (
+        f"{format_number(result.num_kept_tokens)} tokens are the source's, "
+        f"{format_number(result.num_new_tokens)} are new. Of the embedding rows "
+        f"{format_number(result.num_copied_rows)} were copied, "
+        f"{format_number(result.num_composed_rows)} composed by {result.init}, "
+        f"{format_number(result.num_fallback_rows)} had no parts. "
+    )
 
 
 def _dropped(result: Certificate) -> str:

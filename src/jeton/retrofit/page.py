@@ -1,7 +1,5 @@
 """The certificate as a page: a headline, what it gains, what it costs, how it was done."""
 
-from pathlib import Path
-
 from jeton.report.document import Bars, Block, Document, Figure, Figures, Section, TokenStrip
 from jeton.report.format import format_bytes, format_number, format_percent, format_ratio
 from jeton.retrofit import blocks
@@ -16,7 +14,7 @@ def retrofit_document(result: RetrofitResult) -> Document:
     faster = destination.speed.speculative_bytes_per_second / source.speed.bytes_per_second
     models = [("source", source), ("destination", destination)]
     return Document(
-        title=f"Retrofit of {Path(source.name).name}",
+        title=f"Retrofit of {blocks.short_name(source.name)}",
         subtitle=(
             f"{result.num_kept_tokens:,} tokens kept, {result.num_new_tokens:,} learned; "
             f"verified on {format_bytes(result.held_out_bytes)} of text that neither learning nor "
@@ -36,13 +34,13 @@ def retrofit_document(result: RetrofitResult) -> Document:
         blocks=(
             _cards(result, gain, faster),
             *blocks.quality(result, models),
-            *blocks.healing_curve(result),
+            *blocks.healing_curve(result, models),
             *_speed(result),
             *blocks.bytes_per_token("The same bytes in fewer tokens", models),
             TokenStrip(
                 "A piece of your text, cut by both",
                 [
-                    (f"source ({Path(source.name).name})", result.strip[0]),
+                    (f"source ({blocks.short_name(source.name)})", result.strip[0]),
                     ("destination", result.strip[1]),
                 ],
             ),

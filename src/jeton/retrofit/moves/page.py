@@ -1,7 +1,5 @@
 """The certificate of a move as a page: what it cost, the healing curve, all figures."""
 
-from pathlib import Path
-
 from jeton.report.document import Document, Figure, Figures
 from jeton.report.format import format_bytes, format_number, format_percent, format_ratio
 from jeton.retrofit import blocks
@@ -27,7 +25,7 @@ def move_document(result: MoveResult) -> Document:
     curves = [("control", control.curve)] if control else []
     agreed = format_percent(result.agreement.identical, 0)
     return Document(
-        title=_TITLES[result.verb].format(Path(result.source.name).name),
+        title=_TITLES[result.verb].format(blocks.short_name(result.source.name)),
         subtitle=(
             f"{_sentence(result.how)}; {_healed(result)}; verified on "
             f"{format_bytes(result.held_out_bytes)} of text that it never saw"
@@ -44,7 +42,7 @@ def move_document(result: MoveResult) -> Document:
         blocks=(
             Figures([*blocks.bits_cards(result, GENERAL_LIMIT), *_more_cards(result)]),
             *blocks.quality(result, models, compared, _about_control(result)),
-            *blocks.healing_curve(result, *curves),
+            *blocks.healing_curve(result, models, *curves),
             *blocks.bytes_per_token("The same bytes in tokens", models),
             *blocks.all_figures(
                 result,
@@ -66,7 +64,7 @@ def _healed(result: MoveResult) -> str:
         return "not healed"
     seconds = format_number(round(result.healing_seconds))
     if result.teacher is not None:
-        name = Path(result.teacher.name).name
+        name = blocks.short_name(result.teacher.name)
         return f"taught by {name} with {result.heal} for {seconds} seconds"
     return f"healed by {result.heal} for {seconds} seconds"
 
@@ -90,23 +88,28 @@ def _more_cards(result: MoveResult) -> list[Figure]:
 
 
 def _models(result: MoveResult) -> blocks.Models:
-    before = "student before" if result.teacher else "source"
-    models = [(before, result.source), ("destination", result.destination)]
-    if result.teacher:
-        models.append(("teacher", result.teacher))
-    return models
+    if result.teacher is None:
+        return [("source", result.source), ("destination", result.destination)]
+    return [
+        ("student before", result.source),
+        ("student after", result.destination),
+        ("teacher", result.teacher),
+    ]
 
 
 def _about_control(result: MoveResult) -> str:
     if result.control is None:
         return ""
+    before, moved = "the model before the move", "destination"
+    if result.teacher is not None:
+        before, moved = "another copy of the student", "student"
     note = (
-        "The control is the model before the move, trained with cross-entropy for "
-        f"{result.control.seconds:.0f} seconds on the same text."
+        f"The control is {before}, trained with cross-entropy for {result.control.seconds:.0f} "
+        "seconds on the same text."
     )
     more = result.destination.bits_per_byte / result.control.bits_per_byte - 1
     note += (
-        f" On your text the destination needs {format_percent(abs(more))} "
+        f" On your text the {moved} needs {format_percent(abs(more))} "
         f"{'more' if more > 0 else 'fewer'} bits per byte than the control."
     )
     closed = result.gap_closed
@@ -114,7 +117,7 @@ def _about_control(result: MoveResult) -> str:
         note += f" Of the gap right after the move, healing closed {format_percent(closed)}."
     elif closed is not None:
         note += (
-            " In this time the control gained more than the destination, so that the gap right "
+            f" In this time the control gained more than the {moved}, so that the gap right "
             f"after the move grew by {format_percent(-closed)}."
         )
     return note
