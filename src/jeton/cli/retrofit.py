@@ -25,7 +25,7 @@ def retrofit(
     model: str = shared.MODEL,
     learner: str = typer.Option(
         "auto",
-        help="How the vocabulary is learned; auto extends a byte-level BPE, else learns bpe.",
+        help="How the vocabulary is learned; auto extends a BPE that has all bytes, else bpe.",
     ),
     vocab_size: int = typer.Option(0, help="Size of the new vocabulary; 0: the learner's default."),
     init: str = typer.Option("auto", help="How new embedding rows start; auto: zett or mean."),

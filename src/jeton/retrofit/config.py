@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from jeton.core.vocabulary import ModelKind, Vocabulary
-from jeton.errors import ConfigError
+from jeton.core.vocabulary import Vocabulary
+from jeton.errors import ConfigError, UnsupportedModelError
+from jeton.learn.byte_fallback import check_extendable
 
 LARGEST_VOCABULARY = 4_000_000
 DEFAULT_INIT = "auto"
@@ -102,8 +103,8 @@ class RetrofitConfig(JobConfig):
     """Options of the main job.
 
     Attributes:
-        learner: How the vocabulary is learned; see `jeton methods`. "auto" extends a byte-level
-            BPE and learns a new one for every other kind.
+        learner: How the vocabulary is learned; see `jeton methods`. "auto" extends a BPE that has
+            all bytes (byte-level or with byte fallback) and learns a new one for every other kind.
         drafter: Drafter of the speculative figures.
     """
 
@@ -114,4 +115,8 @@ class RetrofitConfig(JobConfig):
         """Return the name of the learner, "auto" resolved."""
         if self.learner != "auto":
             return self.learner
-        return "extend" if vocabulary.model_kind == ModelKind.BYTE_LEVEL_BPE else "bpe"
+        try:
+            check_extendable(vocabulary)
+        except UnsupportedModelError:
+            return "bpe"
+        return "extend"

@@ -118,7 +118,7 @@ INITIALIZERS = Registry(
             ),
             verified=Verification.FORMULA,
             evidence="tests/golden/transfer/ridge.json",
-            cost="one encoding per new token, and one linear system as wide as three rows",
+            cost="one encoding per new token, and one small linear system",
         ),
         "context_distillation": Row(
             target="jeton.transfer.initializers.context_distillation:ContextDistillation",
