@@ -14,6 +14,7 @@ from jeton.testing.transfer import check_healer_resumes, check_initializer
 from jeton.transfer.contract import HealInput, InitInput
 from jeton.transfer.hypernetwork import Hypernetwork, HypernetworkConfig, fingerprint
 from jeton.transfer.initializers.mean import Mean
+from jeton.transfer.matching import match_tokens
 from jeton.transfer.registry import HEALERS, INITIALIZERS
 from jeton.transfer.transplant import transplant
 
@@ -200,6 +201,40 @@ def test_encoders_move_too(
         found = loaded(input_ids=ids).logits
         assert torch.equal(found, moved(input_ids=ids).logits)
         assert found.shape[-1] == destination.vocab_size
+
+
+@pytest.mark.parametrize("name", INITIALIZERS.names())
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_every_initializer_moves_encoders(
+    family: str, name: str, source: Vocabulary, destination: Vocabulary, tmp_path: Path
+):
+    model = tiny_encoder(family, source.vocab_size + 6)
+    bias = model.get_output_embeddings().bias
+    if bias is not None:
+        bias.data = torch.linspace(-1, 1, len(bias))
+    options = options_for(name, source, tmp_path)
+    method = EitherZett(**options) if name == "zett" else INITIALIZERS.create(name, options)
+    texts = (CODE,)
+    if name == "context_distillation":
+        with pytest.raises(UnsupportedModelError, match="left to right"):
+            transplant(model, source, destination, method, texts=texts)
+        return
+    moved, result = transplant(model, source, destination, method, texts=texts)
+    assert result.num_copied > 0
+    assert result.num_composed > 0
+    ids = torch.arange(destination.vocab_size)[None, -60:]
+    with torch.no_grad():
+        logits = moved(input_ids=ids).logits
+    assert logits.shape[-1] == destination.vocab_size
+    assert logits.isfinite().all()
+    if bias is not None:
+        shared = [
+            (i, m.source_ids[0])
+            for i, m in enumerate(match_tokens(source, destination))
+            if m.is_shared
+        ]
+        to, taken = torch.tensor(shared).unbind(1)
+        assert torch.equal(moved.get_output_embeddings().bias[to], bias[taken])
 
 
 def test_special_ids_follow_their_names(source: Vocabulary, destination: Vocabulary):

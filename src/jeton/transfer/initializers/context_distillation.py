@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from jeton.errors import ConfigError
+from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
 from jeton.transfer.damping import damp
 from jeton.transfer.hypernetwork import comes_with_jeton
@@ -82,6 +82,12 @@ class ContextDistillation:
             raise ConfigError(
                 "context_distillation needs the source model and text of the user",
                 hint="give --text; from Python, call jeton.transfer.transplant with texts",
+            )
+        if not inputs.model.can_generate():
+            raise UnsupportedModelError(
+                f"context_distillation reads text from left to right, which "
+                f"{type(inputs.model).__name__} does not",
+                hint="take another initializer, for example tokenadapt",
             )
         new = tokenize(inputs.destination, texts)
         old = tokenize(inputs.source, texts) if self.hidden_weight else new
