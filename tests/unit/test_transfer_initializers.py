@@ -118,6 +118,13 @@ def test_omp_pursuit():
     assert three.item() == pytest.approx(5 / 2**0.5 / 2)
 
 
+def test_omp_looks_at_what_is_not_explained_yet():
+    near = torch.tensor([0.99, 0.1411])  # of the first atom; with both, nothing new is explained
+    atoms = torch.stack([torch.tensor([1.0, 0.0]), near, torch.tensor([0.0, 1.0])])[None]
+    chosen, _ = pursue(torch.tensor([[3.0, 1.0]]), atoms, 2, 0.0)
+    assert chosen.tolist() == [[1, 2]]
+
+
 def test_ridge_solution():
     case = golden("ridge")
     given, wanted = torch.tensor(case["features"]), torch.tensor(case["wanted"])
@@ -204,6 +211,20 @@ def test_cw2v_learns_from_the_text():
     still = INITIALIZERS.create("cw2v", {"num_steps": 0}).initialize(given).input_embeddings
     moved = INITIALIZERS.create("cw2v", {"num_steps": 50}).initialize(given).input_embeddings
     assert not torch.allclose(still[27], moved[27], atol=1e-3)
+
+
+def test_cw2v_moves_towards_the_part_that_suits_the_context():
+    source, destination = vocabulary([]), vocabulary([("a", "b")])
+    rows = torch.zeros((source.vocab_size, 4))
+    rows[0, 0], rows[1, 0], rows[4, 0] = 1.0, -1.0, 1.0  # "e" is like "a" and unlike "b"
+    text = "".join(f"{x}{y}abe{y}{x}{z}" for x in "cdfg" for y in "hijk" for z in "lmno") * 5
+    given = InitInput(source, destination, rows, texts=(text,))
+    options = {"neighbors": 1, "negatives": 1}
+    still, moved = (
+        INITIALIZERS.create("cw2v", {**options, "num_steps": steps}).initialize(given)
+        for steps in (0, 100)
+    )
+    assert moved.input_embeddings[27, 0] > still.input_embeddings[27, 0] + 0.05
 
 
 def test_words_used_alike_get_vectors_alike():
@@ -303,9 +324,17 @@ def test_context_distillation_lowers_what_it_minimises(weights: tuple[float, flo
         float(method._loss(with_rows(model, start), model, old, new, [0, 20, 40], 16).detach())
         for start in (Mean().initialize(given), method.initialize(given))
     )
-    assert after < 0.99 * before
+    assert 0 < after < 0.99 * before
     itself = float(method._loss(model, model, old, old, [0, 20, 40], 16).detach())
     assert (itself == 0.0) == (of_text == 0.0)  # the source's own states are at no distance
+
+
+def test_context_distillation_leaves_shared_rows_while_it_trains():
+    rows = torch.ones(6, 3, requires_grad=True)
+    is_new = torch.tensor([False, True, False, True, False, False])
+    ContextDistillation(steps=4)._fit([rows], is_new, lambda step: (rows * (step + 1)).sum())
+    assert torch.equal(rows[~is_new], torch.ones(4, 3))
+    assert bool((rows[is_new] < 1).all())
 
 
 def test_context_distillation_starts_from_the_network_that_is_named(tmp_path: Path):
