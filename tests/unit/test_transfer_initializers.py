@@ -366,6 +366,16 @@ def test_tokenadapt_similar_tokens_weigh_by_their_cosine():
     assert found.weights == pytest.approx(expected, abs=1e-6)
 
 
+def test_focus_takes_as_many_neighbours_as_sparsemax_uses():
+    merges = [(a, b) for a in LETTERS[:10] for b in LETTERS[10:]]
+    source, destination = vocabulary(merges), vocabulary([*merges, ("z", "a")])
+    text = " ".join(a + b for a, b in merges) + " za" * 20
+    given = InitInput(source, destination, torch.eye(source.vocab_size), texts=(text,) * 3)
+    mixed = Focus(temperature=1000.0, dim=8).initialize(given).input_embeddings[-1]
+    assert int((mixed > 0).sum()) > 64
+    torch.testing.assert_close(mixed.sum(), torch.tensor(1.0))
+
+
 def test_focus_temperature_sharpens_the_mix():
     source, destination = vocabulary([]), vocabulary([("a", "b")])
     rows = torch.eye(source.vocab_size)
