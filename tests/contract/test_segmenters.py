@@ -160,6 +160,18 @@ def test_dynamic_equals_the_published_loop(
         assert [ids.tolist() for ids in found] == wanted
 
 
+def test_equal_info_counts_are_smoothed_by_those_of_shorter_contexts() -> None:
+    model = ByteModel.fit(b"ab" * 50)
+    scale, a, b = model.cumulative[0, -1], ord("a"), ord("b")
+    seen = np.diff(model.cumulative[[0, 1 + a, model.context[256 * a + b]]])[[0, 1, 2], [b, b, a]]
+    start = 50.01 / 102.56
+    after_one = (50 + 4 * start) / 54  # "b" after "a"
+    after_two = (49 + 4 * (49 + 4 * start) / 53) / 53  # "a" after "ab"
+    wanted = np.array([start, after_one, after_two])
+    floor = 32 / scale  # of every byte, so that any text can be written
+    assert seen / scale == pytest.approx(floor + (1 - 256 * floor) * wanted, abs=5e-4)
+
+
 def test_equal_info_words_are_exact_and_carry_more_than_a_byte_each() -> None:
     rng = random.Random(1)
     text = " ".join(rng.choices(["the", "way", "of", "water", "and", "stone"], k=4000)).encode()
