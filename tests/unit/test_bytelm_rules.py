@@ -1,19 +1,28 @@
 """The rules of tokenizers: the tokenizer's own encoding of a text is always allowed."""
 
+import json
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from jeton.bytelm.contract import is_set
 from jeton.bytelm.pattern import PatternCompiler, UnknownPattern
 from jeton.bytelm.probing import ProbingRule
 from jeton.bytelm.rules import canonical_rule
-from jeton.core.vocabulary import Vocabulary, load_vocabulary
+from jeton.core.vocabulary import StartRule, Vocabulary, load_vocabulary
 from jeton.errors import EncodingError
 from jeton.starter import starter_path
 from jeton.testing.bytelm import toy_vocabulary
-from jeton.testing.models import tiny_language_model
+from jeton.testing.models import (
+    tiny_fallback_tokenizer,
+    tiny_language_model,
+    tiny_unigram_tokenizer,
+)
 
 TEXTS = (
     b"it's we'LL don't I'VE \n\n\n  def f(x):\r\n\t\treturn 12345 + 123456.8\n\n\nclass A:\n  pass",
@@ -65,21 +74,108 @@ def test_own_tokenizers(source: str) -> None:
     assert check(found) == len(TEXTS)
 
 
-def test_the_rule_is_strict() -> None:
+def with_steps(*steps: Any, added: Sequence[str] = (), unused: Sequence[str] = ()) -> Vocabulary:
+    """A byte-level BPE behind these steps, whose merges run across all of their cuts."""
+    merges = [("1", "1"), ("11", "1"), ("'", "'"), ("a", "'"), ("s", "1"), ("Ġ", "a"), ("Ġ", "Ġ")]
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges), *unused]
+    tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
+    levels = [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(levels)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(list(added))
+    return Vocabulary.from_tokenizer_json(tokenizer.to_str())
+
+
+def longest_match(folder: Path) -> Vocabulary:
+    """A vocabulary in the format of RWKV, with tokens that begin and end like others."""
+    tokens = [bytes([i]) for i in range(256)] + [
+        b"sa",
+        b"sad",
+        b"ad1",
+        b"d1",
+        b"  ",
+        b" sa",
+        b"1d1s",
+    ]
+    path = folder / "vocab.txt"
+    path.write_text("".join(f"{i + 1} {token!r} {len(token)}\n" for i, token in enumerate(tokens)))
+    return load_vocabulary(path)
+
+
+def with_accent(tokenizer: Tokenizer) -> Vocabulary:
+    """The same with a token of its own for a character of two bytes."""
+    document = json.loads(tokenizer.to_str())
+    pieces = document["model"]["vocab"]
+    if isinstance(pieces, list):
+        pieces.append(["é", -5.0])
+    else:
+        pieces["é"] = len(pieces)
+    return Vocabulary.from_tokenizer_json(document)
+
+
+STEPS = {
+    "nothing": (),
+    "digits": (pre_tokenizers.Digits(False),),
+    "single digits": (pre_tokenizers.Digits(True),),
+    "punctuation": (pre_tokenizers.Punctuation("isolated"),),
+    "runs of punctuation": (pre_tokenizers.Punctuation("contiguous"),),
+    "a string": (pre_tokenizers.Split("1", "isolated"),),
+    "runs of a string": (pre_tokenizers.Split("1", "contiguous"),),
+    "a pattern": (pre_tokenizers.Split(Regex("[a']"), "isolated"),),
+    "runs of a pattern": (pre_tokenizers.Split(Regex("[a']"), "contiguous"),),
+    "two steps": (pre_tokenizers.Digits(False), pre_tokenizers.Split(Regex(" ?a"), "isolated")),
+}
+
+
+STRICT: dict[str, Callable[[Path], Vocabulary]] = {
+    "own pattern": lambda _: tiny_language_model().vocabulary,
+    "added spaces": lambda _: with_steps(added=("  ", "  a")),
+    "a raw space": lambda _: with_steps(unused=(" ",)),  # as kl3m has raw control characters
+    "byte fallback": lambda _: with_accent(tiny_fallback_tokenizer()),
+    "no accent": lambda _: load_vocabulary(tiny_fallback_tokenizer()),
+    "metaspace": lambda _: with_accent(tiny_fallback_tokenizer(has_metaspace=True)),
+    "unigram": lambda _: with_accent(tiny_unigram_tokenizer()),
+    "unigram, no accent": lambda _: load_vocabulary(tiny_unigram_tokenizer()),
+    "longest match": longest_match,
+}
+
+
+@pytest.mark.parametrize("name", [*STEPS, *STRICT])
+def test_the_rule_is_strict(name: str, tmp_path: Path) -> None:
     """What is allowed token by token is what the tokenizer writes, for all short texts."""
-    vocabulary = tiny_language_model().vocabulary
+    vocabulary = with_steps(*STEPS[name]) if name in STEPS else STRICT[name](tmp_path)
     rule = canonical_rule(vocabulary)
-    tokens = [i for i, t in enumerate(vocabulary.tokens) if t and set(t) <= set(b" \n'sad1")]
-    for first in tokens:
-        for second in tokens:
-            state, is_allowed = rule.start(), True
-            for token_id in (first, second):
-                bits, _ = rule.mask(state)
-                is_allowed = is_allowed and is_set(bits, token_id)
-                state = rule.step(state, token_id)
-            ends = is_allowed and rule.mask(state)[1]
-            data = vocabulary.tokens[first] + vocabulary.tokens[second]
-            assert ends == (vocabulary.encode(data) == [first, second]), data
+    assert not isinstance(rule, ProbingRule)
+    kept = set(" '1asdtheé".encode())
+    tokens = [i for i, t in enumerate(vocabulary.tokens) if t and set(t) <= kept]
+    num_allowed = 0
+    for ids in product(tokens, repeat=3):
+        data = vocabulary.bytes_of(ids)
+        if not is_text(data) or (
+            # The tokenizer puts a space of its own before a text.
+            vocabulary.start_rule != StartRule.NONE and not data.startswith(b" ")
+        ):
+            continue
+        state, is_allowed = rule.start(), True
+        for token_id in ids:
+            bits, may_end = rule.mask(state)
+            assert bits is not None
+            assert not is_allowed or may_end or bits.any(), f"allowed, and then nothing: {data!r}"
+            is_allowed = is_allowed and is_set(bits, token_id)
+            state = rule.step(state, token_id)
+        ends = is_allowed and rule.mask(state)[1]
+        text = data if vocabulary.start_rule == StartRule.NONE else data[1:]
+        assert ends == (vocabulary.encode(text) == [*ids]), data
+        num_allowed += ends
+    assert num_allowed > len(tokens)
+
+
+def is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("pattern", ["(a)\\1", "a*?", "x{1,99}", "(?<=a)b", "[a&&b]", "a(?=bc)"])

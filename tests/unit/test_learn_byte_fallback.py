@@ -2,35 +2,22 @@
 
 import json
 import re
-from string import ascii_lowercase
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, processors
 
 from jeton.core.vocabulary import TokenKind, Vocabulary
 from jeton.errors import ConfigError, InputError, UnsupportedModelError
 from jeton.learn.methods.extend import Extend
 from jeton.learn.prune import prune_vocabulary
-from jeton.testing.models import tiny_fallback_tokenizer
-
-
-def unigram_base() -> Tokenizer:
-    pieces = [("<unk>", 0.0), *((f"<0x{byte:02X}>", 0.0) for byte in range(256))]
-    pieces += [("▁", -3.0), ("▁the", -2.0), ("th", -4.0), ("he", -4.5), ("qx", -9.0), ("ing", -5.0)]
-    pieces += [(letter, -6.0 - place / 9) for place, letter in enumerate(ascii_lowercase)]
-    tokenizer = Tokenizer(models.Unigram(pieces, 0, True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    back = [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first", split=False)]
-    tokenizer.decoder = decoders.Sequence(back)
-    tokenizer.add_special_tokens(["<unk>"])
-    return tokenizer
+from jeton.testing.models import tiny_fallback_tokenizer, tiny_unigram_tokenizer
 
 
 @pytest.mark.parametrize("kind", ["normalizer", "metaspace", "unigram"])
 def test_pruning_with_byte_fallback_keeps_the_encoding(kind: str) -> None:
     if kind == "unigram":
-        tokenizer = unigram_base()
+        tokenizer = tiny_unigram_tokenizer()
     else:
         tokenizer = tiny_fallback_tokenizer(has_metaspace=kind == "metaspace")
         tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [("<s>", 0)])

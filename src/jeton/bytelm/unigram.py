@@ -3,7 +3,8 @@
 A sequence of pieces is the encoding of its own text exactly when no other segmentation scores
 higher, so a piece may follow when the best segmentation of the longer text ends with it. Better
 ones use a piece that spans the end of what is written: these are looked up, by what they add
-behind it. Ties are allowed, so that the tokenizer's own choice is always there.
+behind it. Ties are allowed, so that the tokenizer's own choice is always there. Byte tokens spell
+the characters that are no pieces, also where a longer piece would hold one.
 """
 
 import json
@@ -20,7 +21,8 @@ from jeton.core.vocabulary import TokenKind, Vocabulary
 
 _TOLERANCE = 1e-4  # scores are float32 in the files; sums of ten of them differ by less
 _CACHE_BYTES = 1 << 26
-State = tuple[bytes, tuple[float, ...]]  # the word so far, best scores at its places less the last
+# The word so far, best scores at its places less the last, the byte tokens since.
+State = tuple[bytes, tuple[float, ...], bytes]
 
 
 class UnigramRule:
@@ -56,7 +58,13 @@ class UnigramRule:
         self._is_own = counts & (self._score >= whole - _TOLERANCE)
         if self._splits:
             self._is_own &= np.array([b" " not in token[1:] for token in self._tokens])
-        self._is_byte = np.asarray(kinds == TokenKind.BYTE)
+        places = np.flatnonzero(kinds == TokenKind.BYTE).tolist()
+        self._byte_places = {self._tokens[place]: place for place in places}
+        self._characters = {
+            token
+            for token, score in self._best.items()
+            if score > -math.inf and _is_character(token)
+        }
         self._packed = lru_cache(maxsize=4096)(self._pack)
 
     def _best_of_rests(self) -> FloatArray:
@@ -76,16 +84,16 @@ class UnigramRule:
 
     def start(self) -> Hashable:
         """Return the state before the first token."""
-        return b"", (0.0,)
+        return b"", (0.0,), b""
 
     def step(self, state: Hashable, token_id: int) -> Hashable:
         """Return the state after one more token."""
-        word, deltas = _checked(state)
+        word, deltas, spelled = _checked(state)
         token = self._vocabulary.tokens[token_id]
         if self._splits and token[:1] == b" ":
             word, deltas = b"", (0.0,)
         if self._vocabulary.kinds[token_id] == TokenKind.BYTE:
-            return b"", (0.0,)
+            return b"", (0.0,), (spelled + token)[-3:]
         data, best = word + token, [*deltas, *[-math.inf] * len(token)]
         for end in range(len(word) + 1, len(data) + 1):
             for start in range(max(0, end - self._longest), end):
@@ -94,20 +102,23 @@ class UnigramRule:
                     best[end] = score + best[start]
         kept = max(0, len(data) - self._longest + 1)
         last = best[-1]
-        return data[kept:], tuple(round(score - last, 9) for score in best[kept:])
+        return data[kept:], tuple(round(score - last, 9) for score in best[kept:]), b""
 
     def mask(self, state: Hashable) -> tuple[Bits | None, bool]:
         """Return which tokens may follow, packed, and that the text may end."""
         return self._packed(_checked(state)), True
 
     def _pack(self, state: State) -> Bits:
-        word, deltas = state
+        word, deltas, spelled = state
         allowed = self._is_own.copy()
         for place, delta in enumerate(deltas[:-1]):
             if delta > -math.inf:
                 self._forbid(allowed, word[place:], delta)
+        for byte, place in self._byte_places.items():
+            endings = (spelled[start:] + byte for start in range(len(spelled) + 1))
+            allowed[place] = self._characters.isdisjoint(endings)
         mask = np.zeros(self._vocabulary.vocab_size, dtype=bool)
-        mask[self._index.ids] = allowed | self._is_byte
+        mask[self._index.ids] = allowed
         return np.packbits(mask)
 
     def _forbid(self, allowed: BoolArray, end: bytes, delta: float) -> None:
@@ -121,6 +132,13 @@ class UnigramRule:
             if first < last:
                 other = delta + self._score[at] + self._inner[self._starts[first:last] + len(rest)]
                 allowed[first:last] &= other <= self._score[first:last] + _TOLERANCE
+
+
+def _is_character(token: bytes) -> bool:
+    try:
+        return len(token.decode()) == 1
+    except UnicodeDecodeError:
+        return False
 
 
 def _checked(state: Hashable) -> State:

@@ -1,6 +1,7 @@
 """Tiny seeded models of many families: random weights, real architectures, milliseconds to make."""
 
 import dataclasses
+import string
 from typing import Any
 
 import torch
@@ -137,6 +138,24 @@ def tiny_fallback_tokenizer(*, has_metaspace: bool = False) -> Tokenizer:
     back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence([*back, decoders.Strip(" ", 1, 0)])
     tokenizer.add_special_tokens(["<s>"])
+    return tokenizer
+
+
+def tiny_unigram_tokenizer() -> Tokenizer:
+    """Return a Unigram model with byte fallback: `<unk>`, bytes, a few pieces, letters.
+
+    Example:
+        >>> tiny_unigram_tokenizer().encode("the é").tokens
+        ['▁the', '▁', '<0xC3>', '<0xA9>']
+    """
+    pieces = [("<unk>", 0.0), *((f"<0x{byte:02X}>", 0.0) for byte in range(256))]
+    pieces += [("▁", -3.0), ("▁the", -2.0), ("th", -4.0), ("he", -4.5), ("qx", -9.0), ("ing", -5.0)]
+    pieces += [(letter, -6.0 - place / 9) for place, letter in enumerate(string.ascii_lowercase)]
+    tokenizer = Tokenizer(models.Unigram(pieces, 0, True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    back = [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first", split=False)]
+    tokenizer.decoder = decoders.Sequence(back)
+    tokenizer.add_special_tokens(["<unk>"])
     return tokenizer
 
 
