@@ -151,3 +151,10 @@ def test_speculation_runs_over_models() -> None:
     assert 0 < len(result.data) <= 12
     assert result.num_accepted <= result.num_drafted
     assert result == speculate(target, draft, b"def ", max_bytes=12, num_draft_bytes=4, seed=1)
+
+
+def test_a_product_weighs_each_model_by_its_share() -> None:
+    rows = np.log([[0.8, 0.2], [0.5, 0.5]])
+    found = np.exp(mix_logprobs(rows, np.log([3.0, 1.0]), Mix.PRODUCT))
+    first, second = 0.8**0.75 * 0.5**0.25, 0.2**0.75 * 0.5**0.25
+    assert found == pytest.approx([first / (first + second), second / (first + second)])

@@ -48,7 +48,12 @@ class Utilisation:
 
 
 def _num_to_cover(counts: IntArray, share: float) -> int:
-    """Return how many of the most frequent tokens make up a share of all occurrences."""
+    """Return how many of the most frequent tokens make up a share of all occurrences.
+
+    Example:
+        >>> _num_to_cover(np.array([1, 60, 9, 30]), 0.95)
+        3
+    """
     ordered = np.sort(counts)[::-1].cumsum()
     if not len(ordered) or ordered[-1] == 0:
         return 0
