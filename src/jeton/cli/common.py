@@ -1,9 +1,11 @@
 """What several verbs share: printing one JSON document, bars, `--set` pairs, plain warnings."""
 
+import contextlib
 import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,17 @@ def progress_for(quiet: bool) -> Progress:
 def is_first_process() -> bool:
     """Whether this is the process that prints: of those that torchrun started, the first."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def finishable(verb: str, folder: Path) -> Iterator[None]:
+    """Say how to finish a run whose folder this is, when Ctrl-C stops the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / "run.json").is_file() and is_first_process():
+            print(f"\njeton {verb} --resume {folder} finishes this run", file=sys.stderr)
+        raise
 
 
 def parse_options(pairs: list[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from jeton.cli.common import parse_options, plain_warnings, print_json, progress_for
+from jeton.cli.common import finishable, parse_options, plain_warnings, print_json, progress_for
 from jeton.errors import ConfigError
 
 EPILOG = """
@@ -58,7 +58,8 @@ def draft(
     from jeton.decoding.training.run import resume_draft, train_draft
 
     if resume is not None:
-        result = resume_draft(resume, progress=progress_for(quiet))
+        with finishable("draft train", resume):
+            result = resume_draft(resume, progress=progress_for(quiet))
     else:
         assert out is not None
         config = DraftTrainConfig(
@@ -76,7 +77,8 @@ def draft(
             threads=threads,
             options=parse_options(options),
         )
-        result = train_draft(config, progress=progress_for(quiet))
+        with finishable("draft train", out):
+            result = train_draft(config, progress=progress_for(quiet))
     if as_json:
         print_json(result)
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from jeton.cli.common import plain_warnings, print_json, progress_for
+from jeton.cli.common import finishable, plain_warnings, print_json, progress_for
 from jeton.errors import ConfigError
 
 EPILOG = """
@@ -54,7 +54,8 @@ def learn(
     from jeton.learn.run import resume as finish
 
     if resume is not None:
-        result = finish(resume, progress=progress_for(quiet))
+        with finishable("learn", resume):
+            result = finish(resume, progress=progress_for(quiet))
     else:
         if not method:
             raise ConfigError(
@@ -75,7 +76,8 @@ def learn(
             body_parameters=body_parameters,
             options=_fields(method, options) | ({"digits": digits} if digits else {}),
         )
-        result = learn_to_folder(config, progress=progress_for(quiet))
+        with finishable("learn", out):
+            result = learn_to_folder(config, progress=progress_for(quiet))
     from jeton.core.run import write_atomically
     from jeton.report.html import render_html
     from jeton.report.learn_page import learn_document

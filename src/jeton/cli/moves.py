@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jeton.cli.common import (
+    finishable,
     is_first_process,
     parse_options,
     plain_warnings,
@@ -128,12 +129,13 @@ def run_job(name: str, fields: dict[str, Any]) -> None:
             raise ConfigError("no --out was given", hint="add --out with a new folder")
     plain_warnings()
     folder, progress, job = call["resume"] or fields["out"], progress_for(call["quiet"]), _job(name)
-    if call["resume"] is not None:
-        result = job.resume(name, folder, progress)
-    else:
-        lists = {field: tuple(fields[field]) for field in ("text", "held_out", "general")}
-        asked = {**fields, **lists, "options": parse_options(fields["options"])}
-        result = job.start(job.configured(name, asked), progress)
+    with finishable(name, folder):
+        if call["resume"] is not None:
+            result = job.resume(name, folder, progress)
+        else:
+            lists = {field: tuple(fields[field]) for field in ("text", "held_out", "general")}
+            asked = {**fields, **lists, "options": parse_options(fields["options"])}
+            result = job.start(job.configured(name, asked), progress)
     if is_first_process():
         show(job.document(result), result, folder, as_json=call["as_json"], html=call["html"])
 
