@@ -4,7 +4,7 @@ from typing import Any
 
 from jeton.lm.load import LanguageModel
 from jeton.transfer.embeddings import is_tied, read_matrices
-from jeton.transfer.hypernetwork import comes_with_jeton
+from jeton.transfer.hypernetwork import best_start
 
 AUTO = "auto"
 _NETWORK = "zett.hypernetwork"
@@ -29,6 +29,4 @@ def chosen(init: str, options: dict[str, Any], source: LanguageModel) -> str:
         return init
     embedding, head = read_matrices(source.model, source.vocabulary)
     columns = embedding.weight.shape[1] * (1 if is_tied(embedding, head) else 2)
-    has_network = _NETWORK in options or comes_with_jeton(source.vocabulary, columns)
-    best, otherwise = candidates(init)
-    return best if has_network else otherwise
+    return best_start(source.vocabulary, columns, options.get(_NETWORK, ""))

@@ -209,6 +209,17 @@ def comes_with_jeton(source: Vocabulary, columns: int) -> bool:
     return bool((document["source"], document["columns"]) == (fingerprint(source), columns))
 
 
+def best_start(source: Vocabulary, columns: int, hypernetwork: str = "") -> str:
+    """Return the initializer that "auto" stands for: `zett` where there is a network, else `mean`.
+
+    Args:
+        source: Vocabulary of the model.
+        columns: Of its rows, see `HypernetworkConfig`.
+        hypernetwork: Folder of the user's own network, or empty.
+    """
+    return "zett" if hypernetwork or comes_with_jeton(source, columns) else "mean"
+
+
 def _shipped(source: Vocabulary, columns: int) -> Hypernetwork | None:
     """Return the starter model's network, when this is such a model."""
     if not comes_with_jeton(source, columns):

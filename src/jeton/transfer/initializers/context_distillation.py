@@ -22,7 +22,7 @@ from torch.nn import functional
 from jeton.errors import ConfigError, UnsupportedModelError
 from jeton.transfer.contract import EmbeddingInitializer, InitInput, InitResult
 from jeton.transfer.damping import damp
-from jeton.transfer.hypernetwork import comes_with_jeton
+from jeton.transfer.hypernetwork import best_start
 from jeton.transfer.matching import match_tokens
 from jeton.transfer.static_vectors import Sequences, encodable, tokenize
 from jeton.transfer.transplant import with_rows
@@ -118,8 +118,7 @@ class ContextDistillation:
             columns = inputs.input_embeddings.shape[1] * (
                 1 + (inputs.output_embeddings is not None)
             )
-            has_network = self.hypernetwork or comes_with_jeton(inputs.source, columns)
-            name = "zett" if has_network else "mean"
+            name = best_start(inputs.source, columns, self.hypernetwork)
         options = {"hypernetwork": self.hypernetwork} if name == "zett" else {}
         start: EmbeddingInitializer = INITIALIZERS.create(name, options)
         return start.initialize(inputs)
