@@ -161,6 +161,12 @@ def test_a_move_leaves_an_ordinary_folder_and_its_certificate(
     assert provenance["method"]["verb"] == config.verb
     page = (config.out / "report.html").read_text(encoding="utf-8")
     assert "bits per byte" in page and "<svg" in page
+    assert ("student after" in page) == (config.verb == "distill")
+    assert (">destination<" in page) == (config.verb != "distill")
+    kept = (result.num_new_tokens, result.num_kept_tokens) == (0, result.source.vocab_size)
+    assert ("The vocabulary is the source" in page) == kept
+    start, before = result.bits_per_byte_at_start, result.source_bits_per_byte_at_start
+    assert ("where the source has" in page) == (len(result.healing) > 1 and start != before)
     assert 0 <= result.agreement.identical <= result.agreement.share <= 1
     assert (result.control is not None) == config.control
     assert result.source.num_embeddings == result.source.vocab_size + 3
