@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from jeton.cli.common import plain_warnings, progress_for
+from jeton.cli.common import finishable, plain_warnings, progress_for
 
 
 def register(app: typer.Typer) -> None:
@@ -25,5 +25,6 @@ def demo(
     from jeton.retrofit.page import retrofit_document
     from jeton.retrofit.pipeline import retrofit
 
-    result = retrofit(demo_config(out, minutes), progress=progress_for(quiet))
+    with finishable("retrofit", out):
+        result = retrofit(demo_config(out, minutes), progress=progress_for(quiet))
     show(retrofit_document(result), result, out, as_json=as_json)
